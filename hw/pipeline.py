@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes and streams of the accelerator: the one structure behind cycles, simulation and HLS.
+
+Every process is one loop with initiation interval 1. What an iteration reads and writes is a
+static function of its index (docs/cycles.md), so closed forms, the simulator and the C++ agree by
+construction. Feature maps travel row -> channel group -> column; a word holds the channels of one
+group at one column, lowest channel in the low bits.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stream:
+    """FIFO between two processes. `tokens` words of `width_bits` per frame, `depth` words deep."""
+
+    name: str
+    producer: str
+    consumer: str
+    width_bits: int
+    tokens: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class InputPort:
+    """Image beats of `port_bits` -> one word of `channels` pixels (top `bits` of each) per column.
+
+    Each frame starts on a fresh beat; the last beat of a frame may be partly empty.
+    """
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    pixel_bits: int
+    bits: int
+    port_bits: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """Line buffer of one convolution: K + 1 row banks, zero padding, re-reads per output group.
+
+    Input word: `in_parallel` channels of one column. Output word: [kernel_rows][columns][simd].
+    `groups_out`: how often each row window is read; `column_steps` = ceil((W + 2 pad) / columns).
+    """
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    bits: int
+    kernel: int
+    padding: int
+    in_parallel: int
+    simd: int
+    kernel_rows: int
+    columns: int
+    groups_out: int
+    column_steps: int
+
+
+@dataclass(frozen=True)
+class MacArray:
+    """Packed array: window words -> accumulators [columns][out_parallel] once per column step."""
+
+    name: str
+    layer: str
+    height: int
+    width: int
+    in_channels: int
+    out_channels: int
+    kernel: int
+    pe: int
+    simd: int
+    kernel_rows: int
+    groups: int
+    taps: int
+    columns: int
+    tap_steps: int
+    column_steps: int
+    acc_bits: int
+
+
+@dataclass(frozen=True)
+class Requantise:
+    """Accumulators -> codes: `lanes` per cycle, drops the columns that padding made, joins words."""
+
+    name: str
+    node: str
+    height: int
+    width: int
+    out_channels: int
+    out_parallel: int
+    lanes: int
+    kernel: int
+    columns: int
+    column_steps: int
+    acc_bits: int
+    bits: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    """2x2 maximum on the stream of codes; one word per cycle in, one per four out."""
+
+    name: str
+    height: int
+    width: int
+    out_channels: int
+    parallel: int
+    bits: int
+
+
+@dataclass(frozen=True)
+class OutputPort:
+    """Accumulators of the head -> beats of `values_per_beat` 32-bit integers, bias added, trimmed."""
+
+    name: str
+    node: str
+    height: int
+    width: int
+    out_channels: int
+    out_parallel: int
+    values_per_beat: int
+    kernel: int
+    columns: int
+    column_steps: int
+    acc_bits: int
+    port_bits: int
+
+
+Process = InputPort | Window | MacArray | Requantise | Pool | OutputPort
+PROCESSES: tuple[type, ...] = (InputPort, Window, MacArray, Requantise, Pool, OutputPort)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Processes in stream order and the FIFOs between them (first and last are the ports)."""
+
+    processes: tuple[Process, ...]
+    streams: tuple[Stream, ...]
+
+    def inputs(self, process: str) -> tuple[Stream, ...]:
+        return tuple(stream for stream in self.streams if stream.consumer == process)
+
+    def outputs(self, process: str) -> tuple[Stream, ...]:
+        return tuple(stream for stream in self.streams if stream.producer == process)
