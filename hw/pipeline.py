@@ -85,7 +85,7 @@ class MacArray:
 
 @dataclass(frozen=True)
 class Requantise:
-    """Accumulators -> codes: `lanes` per cycle, drops the columns that padding made, joins words."""
+    """Accumulators -> codes: `lanes` a cycle, drops the columns that padding made, joins words."""
 
     name: str
     node: str
@@ -115,7 +115,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class OutputPort:
-    """Accumulators of the head -> beats of `values_per_beat` 32-bit integers, bias added, trimmed."""
+    """Accumulators of the head -> beats of `values_per_beat` int32, bias added, trimmed."""
 
     name: str
     node: str
