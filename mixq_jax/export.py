@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folding of a trained fixed-bit network into an integer Graph (docs/IR.md)."""
+
+import math
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+
+from hw.intmath import activation_range
+from hw.ir import Concat, Conv, Graph, Input, MaxPool, Node, Output, Reorg, Requant, WeightFormat
+from hw.ir_verify import ACC_BITS, MUL_BITS, SUM_BITS, verify
+from mixq_jax import quant
+from mixq_jax.bits import WIDTHS, FixedBits
+from mixq_jax.integer import requant_table
+from mixq_jax.model import IntegerBits, layer_width
+from mixq_jax.norm import EPS
+from mixq_jax.spec import (
+    INPUT,
+    ConcatSpec,
+    ConvSpec,
+    NetSpec,
+    PoolSpec,
+    ReorgSpec,
+    conv_groups,
+    infer_shapes,
+)
+
+MAX_SHIFT = 40  # mul <= 2^17 keeps sums below 2^44 long before
+
+
+class ExportError(ValueError):
+    """Parameters that cannot be folded; the message names the layer."""
+
+
+def to_graph(spec: NetSpec, bits: FixedBits, variables: Mapping | None = None) -> Graph:
+    """Return the integer network of `spec` at `bits`; shape-only without `variables`.
+
+    Batch norm and the consumer's activation step become one Requant per (producer, consumer) pair:
+    with m = gamma s_in s_w / (sigma s_out) and b = (beta - gamma mu / sigma) / s_out,
+    mul = round(m 2^T), bias = round(b 2^T), T the largest shift that keeps the DSP rule. Raises
+    ExportError for parameters that are not finite or do not fit.
+    """
+    folder = _fold(spec, bits, variables)
+    scale = (
+        None
+        if variables is None
+        else np.full(spec.head.channels, folder.acc_scale(spec.output.name))
+    )
+    folder.nodes.append(Output("output", spec.output.name, scale))
+    graph = Graph(spec.name, tuple(folder.nodes))
+    verify(graph)
+    return graph
+
+
+def integer_bits(spec: NetSpec, bits: FixedBits, variables: Mapping) -> IntegerBits:
+    """Return the Bits that run the Flax network on the very integers of `to_graph`."""
+    folder = _fold(spec, bits, variables)
+    tables = {pair: requant_table(node) for pair, node in folder.requants.items()}
+    return IntegerBits(bits, {name: float(s) for name, s in folder.steps.items()}, tables)
+
+
+def weight_step(spec: NetSpec, kernel: np.ndarray, width: int) -> np.float32:
+    """Return the float32 step of a layer's weights at `width` bits."""
+    table = quant.WEIGHT_STEPS[spec.quant.weight_steps, spec.quant.narrow]
+    deviation = np.float32(quant.weight_deviation(jnp.asarray(kernel)))
+    return np.float32(table[WIDTHS.index(width)]) * deviation
+
+
+def _fold(spec: NetSpec, bits: FixedBits, variables: Mapping | None) -> "_Folder":
+    folder = _Folder(spec, bits, variables)
+    for layer in spec.convs:
+        folder.add_conv(layer)
+    return folder
+
+
+class _Folder:
+    """Accumulates nodes while walking the convolutions of a spec."""
+
+    def __init__(self, spec: NetSpec, bits: FixedBits, variables: Mapping | None):
+        self.spec, self.bits, self.variables = spec, bits, variables
+        self.shapes = infer_shapes(spec)
+        self.order = {layer.name: index for index, layer in enumerate(spec.convs)}
+        self.steps: dict[str, np.float32] = {}
+        self.requants: dict[tuple[str, str], Requant] = {}
+        first = next(layer for layer in spec.convs if spec.reads_image(layer))
+        image = Input(INPUT, spec.height, spec.width, spec.channels, self.width(first, 1))
+        self.nodes: list[Node] = [image]
+        self.bounds: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def width(self, layer: ConvSpec, operand: int) -> int:
+        widths = (self.bits.w, self.bits.a)[operand]
+        return layer_width(layer, widths, self.order[layer.name], operand)
+
+    def act_step(self, layer: ConvSpec) -> float:
+        """Return the input step of `layer` in real units."""
+        choice = WIDTHS.index(self.width(layer, 1))
+        if self.spec.reads_image(layer):
+            return quant.IMAGE_STEPS[choice]
+        return quant.ACT_STEPS[self.spec.quant.act_steps][choice]
+
+    def acc_scale(self, name: str) -> float:
+        """Return the real value of one accumulator unit of convolution `name`."""
+        return self.act_step(self.spec[name]) * float(self.steps[name])
+
+    def add_conv(self, layer: ConvSpec) -> None:
+        source = self._codes(layer.source, layer)
+        channels = self.shapes[layer.source][2]
+        weights = bias = None
+        if self.variables is not None:
+            weights = self._weights(layer)
+            if layer.bias:
+                bias = self._round(layer, self._param(layer, "bias") / self.acc_scale(layer.name))
+        self.nodes.append(
+            Conv(
+                layer.name,
+                source,
+                layer.out_channels,
+                layer.kernel,
+                WeightFormat(self.width(layer, 0), self.spec.quant.narrow),
+                layer.stride,
+                layer.kernel // 2,
+                conv_groups(layer, channels),
+                weights,
+                bias,
+            )
+        )
+
+    def _codes(self, name: str, consumer: ConvSpec) -> str:
+        """Append what turns the result of `name` into codes of `consumer`; return its node."""
+        if name == INPUT:
+            return INPUT
+        layer = self.spec[name]
+        match layer:
+            case ConvSpec():
+                node = self._requant(layer, consumer)
+                self.requants[name, consumer.name] = node
+            case PoolSpec():
+                source = self._codes(layer.source, consumer)
+                node = MaxPool(self._name(layer.name, consumer), source)
+            case ReorgSpec():
+                source = self._codes(layer.source, consumer)
+                node = Reorg(self._name(layer.name, consumer), source)
+            case ConcatSpec():
+                sources = tuple(self._codes(source, consumer) for source in layer.sources)
+                node = Concat(self._name(layer.name, consumer), sources)
+        self.nodes.append(node)
+        return node.name
+
+    def _name(self, name: str, consumer: ConvSpec) -> str:
+        """Return a node name, unique also when several convolutions read one layer."""
+        return f"{name}_for_{consumer.name}"
+
+    def _requant(self, layer: ConvSpec, consumer: ConvSpec) -> Requant:
+        name, width = self._name(layer.name, consumer), self.width(consumer, 1)
+        if self.variables is None:
+            return Requant(name, layer.name, width)
+        stats = self.variables["batch_stats"][layer.name]
+        mean, var = (np.asarray(v, np.float64) for v in stats)
+        slope = self._param(layer, "gamma") / np.sqrt(var + EPS)
+        out_step = self.act_step(consumer)
+        mul = slope * self.acc_scale(layer.name) / out_step
+        bias = (self._param(layer, "beta") - slope * mean) / out_step
+        shift = self._shift(layer, mul, bias)
+        scaled = (self._round(layer, np.ldexp(v, shift)) for v in (mul, bias))
+        return Requant(name, layer.name, width, shift, *scaled)
+
+    def _shift(self, layer: ConvSpec, mul: np.ndarray, bias: np.ndarray) -> int:
+        """Return the largest shift for which multiplier and sum keep the DSP rule."""
+        lo, hi = self.bounds[layer.name]
+        reach = np.maximum(-lo, hi)
+        if reach.max() >= 1 << (ACC_BITS - 1):
+            raise ExportError(
+                f"layer '{layer.name}': sums up to {reach.max()} exceed {ACC_BITS} bits"
+            )
+        sums = np.abs(mul).max() * reach.max() + np.abs(bias).max() + 1
+        if not np.isfinite(sums):
+            raise ExportError(f"layer '{layer.name}': batch norm is not finite; train it again")
+        for shift in range(MAX_SHIFT, -1, -1):
+            fits_port = np.abs(np.ldexp(mul, shift)).max() < (1 << (MUL_BITS - 1)) - 1
+            if fits_port and math.ldexp(sums, shift) < 1 << (SUM_BITS - 1):
+                return shift
+        raise ExportError(
+            f"layer '{layer.name}': requantiser gain {np.abs(mul).max():g} or bias "
+            f"{np.abs(bias).max():g} is too large for the DSP; train longer or lower the rate"
+        )
+
+    def _weights(self, layer: ConvSpec) -> np.ndarray:
+        kernel = np.asarray(self.variables["params"][f"{layer.name}_kernel"], np.float32)
+        if not np.isfinite(kernel).all():
+            raise ExportError(f"layer '{layer.name}': weights are not finite; train it again")
+        width = self.width(layer, 0)
+        step = self.steps[layer.name] = weight_step(self.spec, kernel, width)
+        codes = np.asarray(
+            quant.weight_code(jnp.asarray(kernel), step, width, self.spec.quant.narrow)
+        ).astype(np.int64)
+        flat = codes.reshape(-1, codes.shape[-1]) * activation_range(self.width(layer, 1))[1]
+        self.bounds[layer.name] = np.minimum(flat, 0).sum(0), np.maximum(flat, 0).sum(0)
+        return codes
+
+    def _param(self, layer: ConvSpec, kind: str) -> np.ndarray:
+        return np.asarray(self.variables["params"][f"{layer.name}_{kind}"], np.float64)
+
+    def _round(self, layer: ConvSpec, values: np.ndarray) -> np.ndarray:
+        if not np.isfinite(values).all():
+            raise ExportError(f"layer '{layer.name}': parameters are not finite; train it again")
+        return np.rint(values).astype(np.int64)

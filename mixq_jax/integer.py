@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exact integer arithmetic under jit (no 64-bit types) and the jitted executor of a Graph."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from hw.ir import Concat, Conv, Graph, Input, IRError, Linear, MaxPool, Node, Output, Reorg, Requant
+from hw.ir import sources as node_sources
+from hw.ir_verify import TensorType, requant_fits_dsp, verify
+from mixq_jax.pool import max_pool, space_to_depth
+
+LIMB_BITS = 13
+F32_EXACT = 1 << 24  # integers up to here are exact in float32
+
+
+class RequantTable(NamedTuple):
+    """Integers of one Requant, split for 32-bit arithmetic: bias + half = high 2^13 + low."""
+
+    mul: Int[Array, " c"]
+    high: Int[Array, " c"]
+    low: Int[Array, " c"]
+    shift: int
+    levels: int
+
+
+def requant_table(node: Requant) -> RequantTable:
+    """Split the parameters of a Requant that keeps the DSP rule (docs/IR.md)."""
+    total = node.bias + ((1 << node.shift) >> 1)
+    high, low = total >> LIMB_BITS, total & ((1 << LIMB_BITS) - 1)
+    arrays = (jnp.asarray(np.asarray(v), jnp.int32) for v in (node.mul, high, low))
+    return RequantTable(*arrays, node.shift, (1 << node.bits) - 1)
+
+
+def requantise(acc: Int[Array, "*shape c"], table: RequantTable) -> Int[Array, "*shape c"]:
+    """Return clip((acc mul + bias + half) >> shift, 0, levels), exact in int32.
+
+    acc = h 2^13 + l with 0 <= l < 2^13, so the sum is P 2^13 + Q with P = h mul + high and
+    Q = l mul + low. Under the DSP rule (|acc| < 2^26, |mul| < 2^17, |sum| < 2^44) Q and
+    P + (Q >> 13) fit int32; an overflow inside P wraps back. A floor shift by `shift` >= 13 needs
+    only P + (Q >> 13).
+    """
+    mask = (1 << LIMB_BITS) - 1
+    high = (acc >> LIMB_BITS) * table.mul + table.high
+    low = (acc & mask) * table.mul + table.low
+    high, low = high + (low >> LIMB_BITS), low & mask
+    if table.shift >= LIMB_BITS:
+        return jnp.clip(high >> (table.shift - LIMB_BITS), 0, table.levels)
+    rest = LIMB_BITS - table.shift
+    # Clip before the left shift: what the clip removes is out of 0..levels anyway.
+    high = jnp.clip(high, -1, table.levels)
+    return jnp.clip((high << rest) + (low >> table.shift), 0, table.levels)
+
+
+def executor(graph: Graph):
+    """Return a jitted function pixels `[N, H, W, C]` -> {node name: int32 `[N, H, W, C]`}.
+
+    Equal to `hw.execute.run` with `==`. Raises IRError for a shape-only graph or a Requant that
+    breaks the DSP rule of docs/IR.md (its products would not fit 32-bit limbs).
+    """
+    types = verify(graph)
+    if not graph.has_parameters:
+        raise IRError(f"graph '{graph.name}' is shape-only; export it with parameters to run it")
+    for node in graph.of_type(Requant):
+        if not requant_fits_dsp(node, types[node.source]):
+            raise IRError(
+                f"requant '{node.name}' breaks the DSP rule (18-bit mul, 27-bit acc, 45-bit sum); "
+                "use hw.execute or export with a smaller shift"
+            )
+
+    @jax.jit
+    def run(pixels: Int[Array, "n h w c"]) -> dict[str, Int[Array, "n h w c"]]:
+        values: dict[str, Array] = {}
+        for node in graph.nodes:
+            inputs = [values[name] for name in node_sources(node)]
+            values[node.name] = _run_node(node, inputs or [pixels.astype(jnp.int32)], types)
+        return values
+
+    return run
+
+
+def _run_node(node: Node, inputs: list[Array], types: dict[str, TensorType]) -> Array:
+    x = inputs[0]
+    match node:
+        case Input():
+            return x >> (node.port_bits - node.bits)
+        case Conv():
+            return _conv(node, x, types[node.source])
+        case Linear():
+            flat = x.reshape(len(x), 1, 1, -1)
+            return _conv(_as_conv(node), flat, types[node.source])
+        case Requant():
+            return requantise(x, requant_table(node))
+        case MaxPool():
+            return _pool(x, node.size)
+        case Reorg() if node.block == 2:
+            return space_to_depth(x)
+        case Reorg():
+            raise IRError(f"reorg '{node.name}': block {node.block}, the executor knows 2")
+        case Concat():
+            return jnp.concatenate(inputs, -1)
+        case Output():
+            return x
+
+
+def _as_conv(node: Linear) -> Conv:
+    weights = node.weights[None, None]
+    return Conv(
+        node.name,
+        node.source,
+        node.out_channels,
+        1,
+        node.w_format,
+        weights=weights,
+        bias=node.bias,
+    )
+
+
+def _pool(x: Array, size: int) -> Array:
+    if size == 2:
+        return max_pool(x)
+    window = (1, size, size, 1)
+    return jax.lax.reduce_window(x, jnp.iinfo(x.dtype).min, jax.lax.max, window, window, "VALID")
+
+
+def _conv(node: Conv, x: Array, source: TensorType) -> Array:
+    """Convolve in float32 where every partial sum is exact, else the input's two halves apart."""
+    weights = jnp.asarray(node.weights, jnp.float32)
+    largest = int(np.abs(node.weights).reshape(-1, node.out_channels).sum(0).max())
+    bias = 0 if node.bias is None else jnp.asarray(node.bias, jnp.int32)
+    if largest * source.hi < F32_EXACT:
+        return exact_conv(x.astype(jnp.float32), weights, node).astype(jnp.int32) + bias
+    half = source.bits // 2
+    if largest << (source.bits - half) >= F32_EXACT or largest * source.hi >= 1 << 31:
+        raise IRError(f"conv '{node.name}': sums up to {largest * source.hi} need more than int32")
+    high, low = (
+        exact_conv(part.astype(jnp.float32), weights, node).astype(jnp.int32)
+        for part in (x >> half, x & ((1 << half) - 1))
+    )
+    return (high << half) + low + bias
+
+
+def exact_conv(x: Float[Array, "n h w c"], weights: Float[Array, "k k c m"], node: Conv) -> Array:
+    """Convolve integers held in float32 without reduced-precision modes of accelerators."""
+    return jax.lax.conv_general_dilated(
+        x,
+        weights,
+        (node.stride, node.stride),
+        [(node.padding, node.padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=node.groups,
+        precision=jax.lax.Precision.HIGHEST,
+    )

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one Flax module: a NetSpec run as float, supernet, fixed-bit or integer network.
+
+Values between layers are `Value`s: pre-activations that a consumer quantises with its own width.
+In integer mode a value is a function of the consumer, because requantisation joins the producer's
+batch norm with the consumer's step; pooling, reorg and concatenation then act on codes (the
+quantiser is monotone, so both orders agree).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mixq_jax import quant
+from mixq_jax.bits import WIDTHS, Alphas, FixedBits, FloatBits, SoftBits, init_alphas
+from mixq_jax.integer import RequantTable, requantise
+from mixq_jax.norm import BatchStats, affine, batch_norm, update
+from mixq_jax.pool import max_pool, space_to_depth
+from mixq_jax.spec import (
+    INPUT,
+    ConcatSpec,
+    ConvSpec,
+    NetSpec,
+    PoolSpec,
+    ReorgSpec,
+    conv_groups,
+    infer_shapes,
+)
+
+
+class IntegerBits(NamedTuple):
+    """Fixed widths plus the integer requantisers of an exported graph.
+
+    `steps[layer]` is the weight step that export took; `tables[(producer, consumer)]` replaces
+    batch norm and quantiser between two convolutions. Close over it, it is not a jit argument.
+    """
+
+    bits: FixedBits
+    steps: dict[str, float]
+    tables: dict[tuple[str, str], RequantTable]
+
+
+Bits = FloatBits | SoftBits | FixedBits | IntegerBits
+
+
+class Scaled(NamedTuple):
+    """hat * scale: an exact integer tensor (or mixture of such) and its real step."""
+
+    hat: Array
+    scale: Array
+
+
+class Value(NamedTuple):
+    """Pre-activations `y`, or in integer mode a function: name of the consumer -> codes."""
+
+    y: Array | None
+    codes: Callable[[str], Array] | None = None
+
+    def map(self, function: Callable[[Array], Array]) -> "Value":
+        if self.codes is None:
+            return Value(function(self.y))
+        return Value(None, lambda consumer: function(self.codes(consumer)))
+
+
+class Network(nn.Module):
+    """Run `spec` on images `[N, H, W, C]` (float32 holding 0..255) -> `[N, H', W', M]` float32."""
+
+    spec: NetSpec
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "n h w c"], bits: Bits, train: bool) -> Array:
+        spec = self.spec
+        shapes = infer_shapes(spec)
+        order = {layer.name: index for index, layer in enumerate(spec.convs)}
+        values = {INPUT: Value(images)}
+        for layer in spec.layers:
+            match layer:
+                case ConvSpec():
+                    index, channels = order[layer.name], shapes[layer.source][2]
+                    values[layer.name] = self._conv(
+                        layer, index, channels, values[layer.source], bits, train
+                    )
+                case PoolSpec():
+                    values[layer.name] = values[layer.source].map(max_pool)
+                case ReorgSpec():
+                    values[layer.name] = values[layer.source].map(space_to_depth)
+                case ConcatSpec():
+                    values[layer.name] = _concat([values[name] for name in layer.sources])
+        return values[spec.output.name].y
+
+    def _conv(
+        self, layer: ConvSpec, index: int, channels: int, value: Value, bits: Bits, train: bool
+    ) -> Value:
+        spec, name = self.spec, layer.name
+        groups = conv_groups(layer, channels)
+        shape = (layer.kernel, layer.kernel, channels // groups, layer.out_channels)
+        kernel = self.param(f"{name}_kernel", nn.initializers.he_normal(), shape)
+        x = _quantise_input(spec, layer, index, value, bits)
+        w = _quantise_weight(spec, layer, index, kernel, bits)
+        self.sow("intermediates", f"{name}_input", x.hat)
+        acc = convolve(x.hat, w.hat, layer, groups)
+        self.sow("intermediates", f"{name}_acc", acc)
+        scale = x.scale * w.scale
+        y = self._norm(layer, acc, scale, train) if layer.norm else acc * scale
+        if layer.bias:
+            y = y + self.param(f"{name}_bias", nn.initializers.zeros, (layer.out_channels,))
+        if isinstance(bits, IntegerBits) and name != spec.output.name:
+            integers = acc.astype(jnp.int32)
+            return Value(None, lambda consumer: requantise(integers, bits.tables[name, consumer]))
+        return Value(y)
+
+    def _norm(self, layer: ConvSpec, acc: Array, scale: Array, train: bool) -> Array:
+        size = (layer.out_channels,)
+        gamma = self.param(f"{layer.name}_gamma", nn.initializers.ones, size)
+        beta = self.param(f"{layer.name}_beta", nn.initializers.zeros, size)
+        running = self.variable(
+            "batch_stats", layer.name, lambda: BatchStats(jnp.zeros(size), jnp.ones(size))
+        )
+        if not train:
+            return affine(acc, scale, gamma, beta, running.value)
+        y, batch = batch_norm(acc, scale, gamma, beta)
+        if not self.is_initializing():
+            running.value = update(running.value, batch, y.size // layer.out_channels)
+        return y
+
+
+def _concat(values: list[Value]) -> Value:
+    if values[0].codes is None:
+        return Value(jnp.concatenate([value.y for value in values], -1))
+    return Value(None, lambda consumer: jnp.concatenate([v.codes(consumer) for v in values], -1))
+
+
+def _constant(value: float) -> Array:
+    """A scalar the compiler cannot fold, so that fixed and one-hot widths round alike."""
+    return jax.lax.optimization_barrier(jnp.float32(value))
+
+
+def layer_width(layer: ConvSpec, widths: tuple[int, ...], index: int, operand: int) -> int:
+    """Return the width of a layer's weights (operand 0) or activations (1)."""
+    return layer.fixed_bits[operand] if layer.fixed_bits else widths[index]
+
+
+def _quantise_input(spec: NetSpec, layer: ConvSpec, index: int, value: Value, bits: Bits) -> Scaled:
+    image = spec.reads_image(layer)
+    steps = quant.IMAGE_STEPS if image else quant.ACT_STEPS[spec.quant.act_steps]
+    match bits:
+        case FloatBits():
+            scale = 2.0**-quant.PIXEL_BITS if image else 1.0
+            return Scaled(value.y if image else jax.nn.relu(value.y), _constant(scale))
+        case SoftBits() if layer.fixed_bits is None:
+            r, scale = quant.mixture(bits.a[index], jnp.array(steps, jnp.float32))
+            hat = quant.mix_image(value.y, r) if image else quant.mix_act(value.y, r, steps)
+            return Scaled(hat, scale)
+        case IntegerBits():
+            width = layer_width(layer, bits.bits.a, index, 1)
+            codes = quant.image_code(value.y, width) if image else value.codes(layer.name)
+            return Scaled(codes.astype(jnp.float32), _constant(steps[WIDTHS.index(width)]))
+        case FixedBits() | SoftBits():
+            widths = bits.a if isinstance(bits, FixedBits) else ()
+            width = layer_width(layer, widths, index, 1)
+            choice = WIDTHS.index(width)
+            step, levels = steps[choice], float(quant.LEVELS[choice])
+            y = value.y
+            hat = quant.image_code(y, width) if image else quant.fixed_act(y, step, levels)
+            return Scaled(hat, _constant(step))
+
+
+def _quantise_weight(
+    spec: NetSpec, layer: ConvSpec, index: int, kernel: Array, bits: Bits
+) -> Scaled:
+    table = quant.WEIGHT_STEPS[spec.quant.weight_steps, spec.quant.narrow]
+    narrow = spec.quant.narrow
+    match bits:
+        case FloatBits():
+            return Scaled(kernel, _constant(1.0))
+        case SoftBits() if layer.fixed_bits is None:
+            steps = jnp.array(table, jnp.float32) * quant.weight_deviation(kernel)
+            r, scale = quant.mixture(bits.w[index], steps)
+            return Scaled(quant.mix_weight(kernel, r, steps, narrow), scale)
+        case IntegerBits():
+            width, step = (
+                layer_width(layer, bits.bits.w, index, 0),
+                _constant(bits.steps[layer.name]),
+            )
+            return Scaled(quant.weight_code(kernel, step, width, narrow), step)
+        case FixedBits() | SoftBits():
+            widths = bits.w if isinstance(bits, FixedBits) else ()
+            width = layer_width(layer, widths, index, 0)
+            step = _constant(table[WIDTHS.index(width)]) * quant.weight_deviation(kernel)
+            return Scaled(quant.fixed_weight(kernel, step, width, narrow), step)
+
+
+def convolve(x: Array, kernel: Array, layer: ConvSpec, groups: int) -> Array:
+    """Convolve in full float32 (exact on integer codes below 2^24); 1x1 kernels as a product."""
+    precision = jax.lax.Precision.HIGHEST
+    if layer.kernel == 1 and groups == 1 and layer.stride == 1:
+        return jnp.einsum("nhwc,cm->nhwm", x, kernel[0, 0], precision=precision)
+    padding = (layer.kernel // 2, layer.kernel // 2)
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (layer.stride, layer.stride),
+        (padding, padding),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+        precision=precision,
+    )
+
+
+def init(spec: NetSpec, key: Array) -> dict:
+    """Return fresh variables {"params", "batch_stats"} of `spec`."""
+    images = jnp.zeros((1, spec.height, spec.width, spec.channels), jnp.float32)
+    return Network(spec).init(key, images, FloatBits(), False)
+
+
+def apply(
+    spec: NetSpec, variables: dict, images: Float[Array, "n h w c"], bits: Bits, train: bool
+) -> tuple[Array, dict]:
+    """Run the network; return its output and the batch statistics (updated when training)."""
+    if not train:
+        return Network(spec).apply(variables, images, bits, False), variables["batch_stats"]
+    y, state = Network(spec).apply(variables, images, bits, True, mutable=["batch_stats"])
+    return y, state["batch_stats"]
+
+
+def alphas_of(spec: NetSpec) -> Alphas:
+    """Return fresh logits for the layers of `spec`."""
+    return init_alphas(len(spec.convs))

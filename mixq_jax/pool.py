@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""2x2 maximum pooling whose gradient goes to the first maximum in scan order, as in torch.
+
+The gradient of `reduce_window` (select-and-scatter) costs about a hundred forward passes on CPU;
+four strided slices and masks cost a few.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def _quarters(x: Array) -> tuple[Array, ...]:
+    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
+    return tuple(x[:, dy:height:2, dx:width:2] for dy in (0, 1) for dx in (0, 1))
+
+
+@jax.custom_vjp
+def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+    """Return the maximum of 2x2 blocks at stride 2; an odd last row or column is dropped."""
+    a, b, c, d = _quarters(x)
+    return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
+
+
+def _max_pool_fwd(x):
+    return max_pool(x), x
+
+
+def _max_pool_bwd(x, g):
+    a, b, c, d = _quarters(x)
+    top, bottom = jnp.maximum(a, b), jnp.maximum(c, d)
+    upper = top >= bottom
+    up, down = jnp.where(upper, g, 0.0), jnp.where(upper, 0.0, g)
+    left, right = a >= b, c >= d
+    parts = (
+        jnp.where(left, up, 0.0),
+        jnp.where(left, 0.0, up),
+        jnp.where(right, down, 0.0),
+        jnp.where(right, 0.0, down),
+    )
+    n, h, w, ch = g.shape
+    rows = [jnp.stack(pair, 3).reshape(n, h, 2 * w, ch) for pair in (parts[:2], parts[2:])]
+    dx = jnp.stack(rows, 2).reshape(n, 2 * h, 2 * w, ch)
+    odd = ((0, 0), (0, x.shape[1] - 2 * h), (0, x.shape[2] - 2 * w), (0, 0))
+    return (jnp.pad(dx, odd),)
+
+
+max_pool.defvjp(_max_pool_fwd, _max_pool_bwd)
+
+
+def space_to_depth(x: Array) -> Array:
+    """Return `[N, H/2, W/2, 4C]` with out channel = (2 dy + dx) C + c."""
+    return jnp.concatenate(_quarters(x), -1)

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NetSpec: a network as frozen, hashable rows of data; sources are named, shapes are inferred."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+class SpecError(ValueError):
+    """A network description that makes no sense; the message names the layer."""
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """Quantised convolution: quantise input -> convolve -> batch norm (or bias).
+
+    Zero padding kernel // 2. `groups` = 0 means depthwise. `fixed_bits` (w, a) takes the layer out
+    of the search.
+    """
+
+    name: str
+    source: str
+    out_channels: int
+    kernel: int = 3
+    stride: int = 1
+    groups: int = 1
+    norm: bool = True
+    bias: bool = False
+    fixed_bits: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """Maximum over 2x2 blocks at stride 2."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class ReorgSpec:
+    """Space to depth by 2: out channel = (2 dy + dx) C + c."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class ConcatSpec:
+    """Concatenation of channels in the order of `sources`."""
+
+    name: str
+    sources: tuple[str, ...]
+
+
+Layer = ConvSpec | PoolSpec | ReorgSpec | ConcatSpec
+
+
+@dataclass(frozen=True)
+class DetectHead:
+    """Single-object detection head: `anchors` boxes of `anchor_pixels` squared per cell.
+
+    Every anchor has 6 values: tx, ty, tw, th, confidence, class (unused).
+    """
+
+    anchors: int = 6
+    anchor_pixels: float = 20.0
+
+    @property
+    def channels(self) -> int:
+        return 6 * self.anchors
+
+
+@dataclass(frozen=True)
+class QuantSpec:
+    """Number formats of a network.
+
+    `narrow`: weights without the code -2^(b-1). `weight_steps` / `act_steps` name step tables of
+    `mixq_jax.quant` ("reference" = published ones, "mse" = optimal for the Gaussian).
+    """
+
+    narrow: bool = True
+    weight_steps: Literal["reference", "mse"] = "mse"
+    act_steps: Literal["reference", "mse"] = "mse"
+
+
+INPUT = "image"
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """A network: image `height` x `width` x `channels`, layers in topological order, a head."""
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    layers: tuple[Layer, ...]
+    head: DetectHead
+    quant: QuantSpec = QuantSpec()
+
+    def __post_init__(self):
+        seen = {INPUT}
+        for layer in self.layers:
+            missing = set(layer_sources(layer)) - seen
+            if missing:
+                raise SpecError(
+                    f"layer '{layer.name}' of '{self.name}' reads '{min(missing)}', "
+                    "which is not an earlier layer"
+                )
+            if layer.name in seen:
+                raise SpecError(f"layer name '{layer.name}' of '{self.name}' is used twice")
+            seen.add(layer.name)
+        infer_shapes(self)
+
+    @property
+    def convs(self) -> tuple[ConvSpec, ...]:
+        """Quantised layers in order: the order of every bit vector."""
+        return tuple(layer for layer in self.layers if isinstance(layer, ConvSpec))
+
+    @property
+    def output(self) -> Layer:
+        return self.layers[-1]
+
+    def __getitem__(self, name: str) -> Layer:
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise SpecError(f"network '{self.name}' has no layer '{name}'")
+
+    def reads_image(self, layer: ConvSpec) -> bool:
+        """Whether the layer's input is the image itself (its quantiser keeps the top bits)."""
+        return layer.source == INPUT
+
+
+def layer_sources(layer: Layer) -> tuple[str, ...]:
+    """Return the names that `layer` reads."""
+    return layer.sources if isinstance(layer, ConcatSpec) else (layer.source,)
+
+
+def infer_shapes(spec: NetSpec) -> dict[str, tuple[int, int, int]]:
+    """Return (height, width, channels) of the image and of every layer's result.
+
+    Raises SpecError naming the layer where shapes do not fit.
+    """
+    shapes = {INPUT: (spec.height, spec.width, spec.channels)}
+    for layer in spec.layers:
+        inputs = [shapes[name] for name in layer_sources(layer)]
+        shapes[layer.name] = _infer_layer(layer, inputs)
+    return shapes
+
+
+def conv_groups(layer: ConvSpec, in_channels: int) -> int:
+    """Return the number of groups, resolving 0 = depthwise."""
+    return layer.groups or in_channels
+
+
+def _infer_layer(layer: Layer, inputs: list[tuple[int, int, int]]) -> tuple[int, int, int]:
+    height, width, channels = inputs[0]
+    match layer:
+        case ConvSpec():
+            groups = conv_groups(layer, channels)
+            if channels % groups or layer.out_channels % groups:
+                raise SpecError(
+                    f"layer '{layer.name}': groups {groups} must divide {channels} input and "
+                    f"{layer.out_channels} output channels"
+                )
+            out = [(size - 1) // layer.stride + 1 for size in (height, width)]
+            return out[0], out[1], layer.out_channels
+        case PoolSpec():
+            return height // 2, width // 2, channels
+        case ReorgSpec():
+            if height % 2 or width % 2:
+                raise SpecError(f"layer '{layer.name}': reorg needs even sides, got {inputs[0]}")
+            return height // 2, width // 2, 4 * channels
+        case ConcatSpec():
+            if len({shape[:2] for shape in inputs}) != 1:
+                raise SpecError(f"layer '{layer.name}': sources differ in size: {inputs}")
+            return height, width, sum(shape[2] for shape in inputs)
