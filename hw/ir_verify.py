@@ -21,7 +21,7 @@ from hw.ir import (
 )
 
 GEMM_EXACT = 1 << 53  # integers below are exact in the float64 products of the executor
-MUL_BITS, ACC_BITS, SUM_BITS = 18, 27, 48  # ports and accumulator of one DSP48E2
+MUL_BITS, ACC_BITS, SUM_BITS = 18, 27, 45  # ports and product of one DSP48E2
 
 
 def verify(graph: Graph) -> dict[str, TensorType]:
@@ -42,7 +42,7 @@ def infer(graph: Graph) -> dict[str, TensorType]:
 
 
 def requant_fits_dsp(node: Requant, source: TensorType) -> bool:
-    """Return whether one DSP48E2 computes a lane: 18-bit mul, 27-bit acc, 48-bit sum."""
+    """Return whether one DSP48E2 computes a lane: 18-bit mul, 27-bit acc, 45-bit sum."""
     if node.mul is None:
         return True
     lo, hi = _requant_sum_bounds(node, source)

@@ -1,1 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+"""HLS C++: Design -> project of files, and its C simulation."""
+
+from hw.hls.build_plan import BuildPlan, HlsError, write
+from hw.hls.emit import emit
+
+__all__ = ["BuildPlan", "HlsError", "emit", "write"]

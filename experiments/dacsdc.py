@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Search, train, integerise, generate and simulate a detector for the DAC System Design Contest.
+
+`python -m experiments.dacsdc` runs everything on a generated data set and ends with a report.
+"""
+
+import contextlib
+import io
+import re
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.options import OptionError, Options
+
+STAGES = ("search", "train", "test", "export", "simulate")
+OURS = ("hw", "mixq_jax", "experiments")
+INTERRUPTED = 130  # the shell's code for Ctrl-C
+
+
+@dataclass(frozen=True)
+class Search(Options):
+    """Search the bit-width of every layer's weights and activations."""
+
+
+@dataclass(frozen=True)
+class Train(Options):
+    """Train the network at the chosen widths."""
+
+
+@dataclass(frozen=True)
+class Test(Options):
+    """Evaluate the float, the quantised and the integer network."""
+
+
+@dataclass(frozen=True)
+class Export(Options):
+    """Write the integer graph and the HLS C++ project."""
+
+
+@dataclass(frozen=True)
+class Simulate(Options):
+    """Compile and run the C++ against the integer network; count cycles."""
+
+
+@dataclass(frozen=True)
+class Report(Options):
+    """Write report.json and report.html."""
+
+
+@dataclass(frozen=True)
+class All(Options):
+    """Run every stage (the default)."""
+
+
+COMMANDS = {
+    "all": All,
+    "search": Search,
+    "train": Train,
+    "test": Test,
+    "export": Export,
+    "simulate": Simulate,
+    "report": Report,
+}
+
+
+def parse(arguments: list[str]) -> Options:
+    """Return the options of a command line; SystemExit(0) after --help, OptionError otherwise."""
+    import tyro
+
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments = ["all", *arguments]
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, args=arguments, prog="dacsdc", description=__doc__
+            )
+    except SystemExit as end:
+        if end.code == 0:
+            raise
+        raise OptionError(_one_line(told.getvalue())) from end
+
+
+def _one_line(message: str) -> str:
+    """Return a boxed message of the parser as one line."""
+    text = re.sub(r"[│╭╮╰╯─]+", " ", re.sub(r"\x1b\[[0-9;]*m", "", message))
+    return " ".join(text.split())
+
+
+def run_stages(options: Options, stages: tuple[str, ...]) -> None:
+    """Run `stages` in order; with --resume, finished ones are kept."""
+    from experiments import hardware, learning, run_folder
+    from experiments.run_context import Run
+
+    functions = {
+        "search": learning.run_search,
+        "train": learning.run_train,
+        "test": learning.run_test,
+        "export": hardware.run_export,
+        "simulate": hardware.run_simulate,
+    }
+    run = Run(options, options.resolved())
+    run_folder.prepare(options.out)
+    run.check()
+    for stage in stages:
+        if options.resume and run.finished(stage):
+            continue
+        _forget(run.out, stage, keep_own=options.resume)
+        run.write_card()
+        started = time.monotonic()
+        result = functions[stage](run)
+        result |= {"options": run.recorded_options(), "seconds": time.monotonic() - started}
+        run_folder.write_json(run.out / stage / "result.json", result)
+
+
+def _forget(out: Path, stage: str, keep_own: bool) -> None:
+    """Remove what the stage replaces or makes out of date; a resumed stage keeps its own files."""
+    for later in STAGES[STAGES.index(stage) + keep_own :]:
+        shutil.rmtree(out / later, ignore_errors=True)
+
+
+def stages_of(options: Options) -> tuple[str, ...]:
+    """Return the stages that a command runs; given widths need no search."""
+    if not isinstance(options, All):
+        return tuple(s for s in STAGES if isinstance(options, COMMANDS[s]))
+    return STAGES if options.wbits is None else STAGES[1:]
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command line; return the exit code (0, 2 for a user's error, 130 for Ctrl-C)."""
+    try:
+        options = parse(arguments)
+        run_stages(options, stages_of(options))
+        if isinstance(options, All | Report):
+            from experiments.report import write_report
+
+            print(f"report: {write_report(options.out)}")
+    except KeyboardInterrupt:
+        print("interrupted; the same command with --resume goes on", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if not _is_users(error):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether the message is made for users: our own error classes, the disk, a diverged loss."""
+    ours = type(error).__module__.split(".")[0] in OURS
+    return ours or isinstance(error, OSError | FloatingPointError)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

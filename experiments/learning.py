@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stages that learn: search, training at the chosen widths, evaluation."""
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from mixq_jax.data.augment import light, reference
+
+from experiments import run_folder
+from experiments.progress import bar
+from experiments.run_context import Run, bit_strings, bits_by_layer
+from hw.resources import cost_table
+from mixq_jax import checkpoint, evaluate, export, finetune, loop, search
+from mixq_jax.bits import FixedBits, FloatBits, one_hot, read_out
+from mixq_jax.checkpoint import Card
+from mixq_jax.optim import OptimConfig
+from mixq_jax.surrogate import expected_cost, normalised
+
+AUGMENT = {"light": light, "reference": reference}
+IOU_FRAMES = 200  # of the test split, for the curve during training
+IOU_POINTS = 12
+SHOWN_FRAMES = 12
+
+
+def optimiser(run: Run) -> OptimConfig:
+    """Return the optimiser of the preset."""
+    preset = run.preset
+    return OptimConfig(
+        name=preset.optimiser,
+        learning_rate=preset.learning_rate,
+        bias_factor=2.0 if preset.optimiser == "sgd" else 1.0,
+        bias_warmup_steps=preset.bias_warmup_steps,
+        final_factor=0.001 if preset.optimiser == "sgd" else 0.01,
+        alpha_learning_rate=preset.alpha_learning_rate,
+        alpha_warmup_steps=preset.alpha_warmup_steps,
+    )
+
+
+def search_config(run: Run) -> search.SearchConfig:
+    preset = run.preset
+    return search.SearchConfig(
+        steps=preset.search_steps,
+        batch=preset.search_batch,
+        seed=run.options.seed,
+        relaxation=preset.relaxation,
+        optim=optimiser(run),
+        augment=AUGMENT[preset.augment](),
+    )
+
+
+def train_config(run: Run) -> finetune.FinetuneConfig:
+    preset = run.preset
+    return finetune.FinetuneConfig(
+        steps=preset.train_steps,
+        batch=preset.train_batch,
+        seed=run.options.seed,
+        optim=optimiser(run),
+        augment=AUGMENT[preset.augment](),
+    )
+
+
+def search_card(run: Run, step: int = 0) -> Card:
+    config = f"{search_config(run)} lam={run.preset.lam} tau={run.preset.tau_first}"
+    config += f"..{run.preset.tau_last} data={run.options.data}"
+    return Card("search", repr(run.spec), config, "", step)
+
+
+def train_card(run: Run, bits: FixedBits, step: int = 0) -> Card:
+    config = f"{train_config(run)} bits={bits} warm={run.preset.warm_start}"
+    config += f" data={run.options.data}"
+    return Card("train", repr(run.spec), config, str(bits), step)
+
+
+def run_search(run: Run) -> dict:
+    """Search the widths: OUT/search/{checkpoint, metrics.jsonl}; return the result."""
+    folder, config = run.out / "search", search_config(run)
+    # The table does not depend on the bits of the graph it is made from.
+    any_bits = FixedBits((4,) * len(run.spec.convs), (4,) * len(run.spec.convs))
+    costs = cost_table(export.to_graph(run.spec, any_bits), run.device)
+    first_macs = first_layer_macs(run)
+    table = normalised(costs, first_macs)
+    state = search.init_state(run.spec, config)
+    state = _resume(run, folder, search_card(run), state)
+    lam = np.zeros(len(costs.resources), np.float32)
+    lam[costs.resources.index("dsp")] = run.preset.lam
+    hyper = search.Hyper(
+        jnp.asarray(lam), jnp.float32(run.preset.tau_first), jnp.float32(run.preset.tau_last)
+    )
+    argmax_cost = _argmax_cost(np.asarray(table))
+    with bar("search", config.steps) as advance:
+
+        def observe(state: loop.TrainState, first: int, metrics: search.SearchMetrics) -> None:
+            lines = _search_lines(first, metrics, costs.resources, argmax_cost)
+            run_folder.append_lines(folder / "metrics.jsonl", lines)
+            checkpoint.save(folder / "checkpoint", search_card(run, int(state.step)), state)
+            note = f"task {lines[-1]['task']:.2f}  dsp cost {lines[-1]['cost']['dsp']:.1f}"
+            advance(int(state.step), note=note)
+
+        state = loop.train(
+            search.make_step(run.spec, config, table),
+            state,
+            loop.to_device(run.train_data),
+            hyper,
+            batch=config.batch,
+            seed=config.seed,
+            steps=config.steps,
+            chunk=run.preset.chunk,
+            observe=observe,
+        )
+    bits = read_out(state.params["alphas"])
+    layers = len(run.spec.convs)
+    four = FixedBits((4,) * layers, (8, *(4,) * (layers - 1)))
+
+    def cost(chosen: FixedBits) -> dict[str, float]:
+        return dict(
+            zip(costs.resources, expected_cost(table, one_hot(chosen)).tolist(), strict=True)
+        )
+
+    return {
+        "bits": bits_by_layer(run.spec, bits),
+        **bit_strings(bits),
+        "cost": cost(bits),
+        "reference_cost": {str(four): cost(four)},
+    }
+
+
+def first_layer_macs(run: Run) -> int:
+    """Return the multiply-accumulates of the first convolution for one frame."""
+    first = run.spec.convs[0]
+    return (
+        run.spec.height * run.spec.width * run.spec.channels * first.out_channels * first.kernel**2
+    )
+
+
+def _argmax_cost(table: np.ndarray):
+    """Return a function (width indices w `[L]`, a `[L]`) -> cost `[R]`."""
+    layers = np.arange(len(table))
+    return lambda w, a: table[layers, w, a].sum(0)
+
+
+def _search_lines(first: int, metrics: search.SearchMetrics, resources, argmax_cost) -> list[dict]:
+    lines = []
+    for i in range(len(metrics.total)):
+        row = {name: getattr(metrics, name)[i].tolist() for name in metrics._fields}
+        cost = argmax_cost(metrics.argmax_w[i] - 2, metrics.argmax_a[i] - 2)
+        row["cost"] = dict(zip(resources, row["cost"], strict=True))
+        row["argmax_cost"] = dict(zip(resources, cost.tolist(), strict=True))
+        lines.append({"step": first + i, **row})
+    return lines
+
+
+def run_train(run: Run) -> dict:
+    """Train at the chosen widths: OUT/train/{checkpoint, metrics.jsonl, iou.jsonl}."""
+    folder, bits = run.out / "train", run.chosen_bits()
+    config = train_config(run)
+    warm = run.preset.warm_start and run.options.wbits is None
+    supernet = _load_supernet(run) if warm else None
+    state = finetune.init_state(run.spec, config, supernet)
+    state = _resume(run, folder, train_card(run, bits), state)
+    sample = _head(run.test_data, IOU_FRAMES)
+    every = max(config.steps // IOU_POINTS, run.preset.chunk)
+    with bar("train", config.steps) as advance:
+
+        def observe(state: loop.TrainState, first: int, metrics: finetune.TrainMetrics) -> None:
+            lines = [
+                {"step": first + i, **{n: float(getattr(metrics, n)[i]) for n in metrics._fields}}
+                for i in range(len(metrics.total))
+            ]
+            run_folder.append_lines(folder / "metrics.jsonl", lines)
+            step = int(state.step)
+            if first // every != step // every or step == config.steps:
+                predict = evaluate.predictor(run.spec, variables_of(state), bits)
+                iou = evaluate.detections(run.spec, predict, sample).mean_iou
+                run_folder.append_lines(folder / "iou.jsonl", [{"step": step, "iou": iou}])
+            checkpoint.save(folder / "checkpoint", train_card(run, bits, step), state)
+            advance(step, note=f"loss {lines[-1]['total']:.2f}")
+
+        loop.train(
+            finetune.make_step(run.spec, config, bits),
+            state,
+            loop.to_device(run.train_data),
+            None,
+            batch=config.batch,
+            seed=config.seed,
+            steps=config.steps,
+            chunk=run.preset.chunk,
+            observe=observe,
+        )
+    return {
+        "bits": bits_by_layer(run.spec, bits),
+        **bit_strings(bits),
+        "warm_start": supernet is not None,
+        "steps": config.steps,
+    }
+
+
+def run_test(run: Run) -> dict:
+    """Evaluate float, quantised and integer network; sample detections: OUT/test/detections.npz."""
+    bits, variables = run.chosen_bits(), trained_variables(run)
+    graph = export.to_graph(run.spec, bits, variables)
+    data, spec = run.test_data, run.spec
+    networks = {
+        "float": evaluate.predictor(spec, variables, FloatBits()),
+        "quant": evaluate.predictor(spec, variables, bits),
+        "integer": evaluate.integer_predictor(graph),
+    }
+    found = {}
+    with bar("test", len(networks)) as advance:
+        for done, (name, predict) in enumerate(networks.items(), 1):
+            found[name] = evaluate.detections(spec, predict, data)
+            advance(done, note=f"{name} IoU {found[name].mean_iou:.4f}")
+    integer = export.integer_bits(spec, bits, variables)
+    differences = evaluate.code_differences(spec, variables, bits, integer, data.images[:8])
+    iou = {name: result.mean_iou for name, result in found.items()}
+    iou["constant_box"] = evaluate.constant_box_iou(run.train_data, data)
+    shown = _spread(found["integer"].iou, SHOWN_FRAMES)
+    (run.out / "test").mkdir(parents=True, exist_ok=True)
+    np.savez(
+        run.out / "test/detections.npz",
+        images=data.images[shown],
+        truth=data.boxes[shown],
+        predicted=found["integer"].boxes[shown],
+        iou=found["integer"].iou[shown],
+        confidence=found["integer"].confidence[shown],
+    )
+    return {
+        "frames": len(data.images),
+        "iou": iou,
+        "differences": {name: list(pair) for name, pair in differences.items()},
+    }
+
+
+def _spread(iou: np.ndarray, count: int) -> np.ndarray:
+    """Return rows at even quantiles of the IoU, best first: a fair sample, not the best ones."""
+    order = np.argsort(-iou, kind="stable")
+    return order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)]
+
+
+def variables_of(state: loop.TrainState) -> dict:
+    """Return Flax variables of a state."""
+    return {"params": state.params["net"], "batch_stats": state.batch_stats}
+
+
+def trained_variables(run: Run) -> dict:
+    """Return the variables of the newest training checkpoint."""
+    state = finetune.init_state(run.spec, train_config(run))
+    expected = train_card(run, run.chosen_bits())
+    _, state = checkpoint.load(run.out / "train/checkpoint", expected, state)
+    return variables_of(state)
+
+
+def _load_supernet(run: Run) -> loop.TrainState:
+    template = search.init_state(run.spec, search_config(run))
+    expected = Card("search", repr(run.spec), "", "", 0)
+    return checkpoint.load(run.out / "search/checkpoint", expected, template)[1]
+
+
+def _resume(run: Run, folder: Path, card: Card, state: loop.TrainState) -> loop.TrainState:
+    """Return the state to start from; cut the records to it, or clear them for a fresh start."""
+    saved = checkpoint.latest(folder / "checkpoint") if run.options.resume else None
+    if saved is not None:
+        saved, state = checkpoint.load(folder / "checkpoint", card, state)
+    else:
+        checkpoint.clear(folder / "checkpoint")
+    run_folder.keep_lines_before(folder / "metrics.jsonl", int(state.step))
+    run_folder.keep_lines_before(folder / "iou.jsonl", int(state.step) + (saved is not None))
+    return state
+
+
+def _head(data, count: int):
+    return type(data)(
+        data.images[:count], data.boxes[:count], data.weights[:count], data.names[:count]
+    )

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the stages of one run share: options made concrete, data, network, run card."""
+
+import hashlib
+import platform
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+from experiments import run_folder
+from experiments.options import OptionError, Options, Preset
+from experiments.progress import bar
+from hw.device import Device, device
+from mixq_jax.bits import FixedBits, parse_bits
+from mixq_jax.data import dacsdc, synthetic
+from mixq_jax.data.dacsdc import Dataset
+from mixq_jax.nets import ultranet
+from mixq_jax.spec import NetSpec
+
+PACKAGES = ("mixq-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "hls4ml")
+CACHE = Path("runs/cache")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Options and everything derived from them; data are decoded on first use."""
+
+    options: Options
+    preset: Preset
+
+    @property
+    def out(self) -> Path:
+        return self.options.out
+
+    @cached_property
+    def spec(self) -> NetSpec:
+        return ultranet(self.preset.height, self.preset.width, channels=self.preset.channels)
+
+    @cached_property
+    def device(self) -> Device:
+        return device(self.options.device)
+
+    @cached_property
+    def train_data(self) -> Dataset:
+        return self._data("train")
+
+    @cached_property
+    def test_data(self) -> Dataset:
+        return self._data("test")
+
+    @cached_property
+    def data_folder(self) -> Path:
+        """The given folder, or the generated set (written on first use)."""
+        if self.options.data is not None:
+            return self.options.data
+        config = synthetic.SyntheticConfig(
+            height=self.preset.height,
+            width=self.preset.width,
+            train_frames=self.preset.train_frames,
+            test_frames=self.preset.test_frames,
+        )
+        name = hashlib.sha256(repr(config).encode()).hexdigest()[:12]
+        folder = CACHE / f"generated-{self.preset.height}x{self.preset.width}-{name}"
+        with bar("generate data") as advance:
+            synthetic.generate(folder, config, progress=advance)
+        return folder
+
+    def _data(self, split: str) -> Dataset:
+        folder = self.data_folder
+        with bar(f"load {split} frames") as advance:
+            return dacsdc.load(
+                folder,
+                self.preset.height,
+                self.preset.width,
+                split,
+                cache=CACHE,
+                progress=advance,
+            )
+
+    def check(self) -> None:
+        """Fail early, before minutes of work, on what only a later stage would notice."""
+        _ = self.spec, self.device
+        if self.options.wbits is not None:
+            self.chosen_bits()
+        if self.options.data is not None and not self.options.data.is_dir():
+            raise OptionError(
+                f"--data {self.options.data}: no such folder; give the DAC-SDC folder or leave out"
+            )
+
+    def recorded_options(self) -> dict:
+        """Return the options that decide results, as JSON values."""
+        options = {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in asdict(self.options).items()
+        }
+        return {key: value for key, value in options.items() if key not in ("resume", "out")}
+
+    def finished(self, stage: str) -> bool:
+        """Whether `stage` has a result of these options; RunError if it is of other options."""
+        result = run_folder.read_json_if_present(self.out / stage / "result.json")
+        if result is None:
+            return False
+        now = self.recorded_options()
+        other = [key for key, value in result["options"].items() if now.get(key) != value]
+        if other:
+            key = other[0]
+            raise run_folder.RunError(
+                f"{self.out / stage} was made with --{key.replace('_', '-')} "
+                f"{result['options'][key]}, now {now.get(key)}; choose another --out or start "
+                "without --resume"
+            )
+        return True
+
+    def chosen_bits(self) -> FixedBits:
+        """Return the widths given by options, else those the search found."""
+        layers = len(self.spec.convs)
+        if self.options.wbits is not None:
+            return parse_bits(self.options.wbits, self.options.abits, layers)
+        found = run_folder.read_json(
+            self.out / "search/result.json", "python -m experiments.dacsdc search"
+        )
+        return parse_bits(found["w"], found["a"], layers)
+
+    def write_card(self) -> None:
+        """Write OUT/run.json: the whole configuration and the versions it ran with."""
+        generated = self.options.data is None
+        run_folder.write_json(
+            self.out / "run.json",
+            {
+                "schema": 1,
+                "preset": self.options.preset,
+                "options": self.recorded_options(),
+                "recipe": asdict(self.preset),
+                "versions": {name: version(name) for name in PACKAGES}
+                | {"python": platform.python_version()},
+                "network": {
+                    "name": self.spec.name,
+                    "height": self.spec.height,
+                    "width": self.spec.width,
+                    "layers": [layer.name for layer in self.spec.convs],
+                },
+                "device": {
+                    "name": self.device.name,
+                    "part": self.device.part,
+                    "dsp": self.device.dsp,
+                    "lut": self.device.lut,
+                    "bram18": self.device.bram18,
+                    "clock_mhz": self.options.clock_mhz,
+                },
+                "data": {
+                    "source": "generated" if generated else str(self.options.data),
+                    "train_frames": len(self.train_data.images),
+                    "test_frames": len(self.test_data.images),
+                },
+            },
+        )
+
+
+def bit_strings(bits: FixedBits) -> dict[str, str]:
+    """Return {"w": digits, "a": digits}."""
+    return {"w": "".join(map(str, bits.w)), "a": "".join(map(str, bits.a))}
+
+
+def bits_by_layer(spec: NetSpec, bits: FixedBits) -> dict[str, list[int]]:
+    """Return {layer: [w, a]}."""
+    return {layer.name: [w, a] for layer, w, a in zip(spec.convs, bits.w, bits.a, strict=True)}

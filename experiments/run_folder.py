@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of a run: JSON written whole or not at all, JSON lines that survive a kill."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+class RunError(RuntimeError):
+    """A run folder that cannot be used; the message names the file and what to do."""
+
+
+def prepare(out: Path) -> None:
+    """Make the folder and check that it can be written; RunError if not."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunError(f"--out {out}: cannot write there ({error.strerror})") from error
+
+
+def write_json(path: Path, document: dict) -> None:
+    """Write a document under a temporary name, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path, command: str) -> dict:
+    """Read a document; RunError names the command that makes it."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is missing; run `{command}` first") from error
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunError(f"{path} is unreadable ({error}); run `{command}` again") from error
+
+
+def read_json_if_present(path: Path) -> dict | None:
+    """Read a document, None if there is none (or a broken one, which a stage then rewrites)."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def append_lines(path: Path, documents: Iterable[dict[str, Any]]) -> None:
+    """Append documents as JSON lines and flush them to the system."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.writelines(json.dumps(document) + "\n" for document in documents)
+
+
+def keep_lines_before(path: Path, step: int) -> None:
+    """Drop lines of `step` and later (a resumed run writes them anew) and broken last lines."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] < step:
+                kept.append(line)
+        except (json.JSONDecodeError, KeyError):
+            break
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(line + "\n" for line in kept))
+    os.replace(temporary, path)

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Closed forms of docs/cycles.md: iterations per frame, and the iteration that moves word n.
+
+Words and iterations count on through all frames of an endless stream of frames.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hw.intmath import ceil_div
+from hw.pipeline import (
+    InputPort,
+    MacArray,
+    OutputPort,
+    Pipeline,
+    Pool,
+    Process,
+    Requantise,
+    Window,
+)
+
+LATENCY_CYCLES: dict[type, int] = {
+    InputPort: 1,  # beat register
+    Window: 2,  # block RAM read and its output register
+    MacArray: 6,  # three DSP registers, decode, adder tree, accumulator
+    Requantise: 4,  # column multiplexer, two multiplier registers, clip
+    Pool: 1,  # maximum
+    OutputPort: 2,  # column multiplexer, bias adder
+}
+"""Pipeline registers between an iteration and the FIFO it writes; assumed, not synthesised."""
+
+Index = int | np.ndarray
+
+
+@dataclass(frozen=True)
+class ProcessCycles:
+    """Iterations, words read and words written by one process in one frame."""
+
+    name: str
+    cycles: int
+    words_in: int
+    words_out: int
+
+
+@dataclass(frozen=True)
+class CycleReport:
+    """Closed-form timing of a pipeline whose FIFOs never stall it.
+
+    `interval_cycles`: cycles from frame to frame, set by the process `bottleneck`.
+    `latency_bound_cycles`: the first frame cannot leave earlier, counted from its first beat.
+    """
+
+    processes: tuple[ProcessCycles, ...]
+    interval_cycles: int
+    bottleneck: str
+    fps: float
+    latency_bound_cycles: int
+
+
+def analyse(pipeline: Pipeline, clock_mhz: float) -> CycleReport:
+    """Return the closed-form cycles of every process and what follows for the pipeline."""
+    processes = tuple(
+        ProcessCycles(
+            process.name,
+            process_cycles(process),
+            sum(stream.tokens for stream in pipeline.inputs(process.name)),
+            sum(stream.tokens for stream in pipeline.outputs(process.name)),
+        )
+        for process in pipeline.processes
+    )
+    slowest = max(processes, key=lambda process: process.cycles)
+    return CycleReport(
+        processes,
+        slowest.cycles,
+        slowest.name,
+        clock_mhz * 1e6 / slowest.cycles,
+        _latency_bound(pipeline),
+    )
+
+
+def process_cycles(process: Process) -> int:
+    """Return the iterations of `process` per frame (its cycles when nothing stalls it)."""
+    match process:
+        case InputPort(height=H, width=W):
+            return H * W
+        case Window(height=H):
+            return H * max(window_words(process))
+        case MacArray(height=H, out_channels=M):
+            groups_out = M // (process.pe * process.groups)
+            return H * groups_out * process.column_steps * mac_steps(process)
+        case Requantise(height=H, out_channels=M) | OutputPort(height=H, out_channels=M):
+            columns = process.column_steps * process.columns
+            return H * (M // process.out_parallel) * columns * lane_steps(process)
+        case Pool(height=H, width=W, out_channels=M):
+            return H * W * (M // process.parallel)
+
+
+def window_words(window: Window) -> tuple[int, int]:
+    """Return (words written into the banks, words read out of them) per phase."""
+    write = window.width * window.channels // window.in_parallel
+    rows = window.kernel // window.kernel_rows
+    read = window.groups_out * window.column_steps * rows * (window.channels // window.simd)
+    return write, read
+
+
+def mac_steps(mac: MacArray) -> int:
+    """Return the iterations of one column step: row groups x channel groups x tap steps."""
+    return (mac.kernel // mac.kernel_rows) * (mac.in_channels // mac.simd) * mac.tap_steps
+
+
+def lane_steps(process: Requantise | OutputPort) -> int:
+    """Return the iterations that one column of an accumulator word takes."""
+    match process:
+        case Requantise(out_parallel=parallel, lanes=lanes):
+            return parallel // lanes
+        case OutputPort(out_parallel=parallel, values_per_beat=values):
+            return parallel // values
+
+
+def read_at(process: Process, n: Index) -> Index:
+    """Return the iteration in which `process` reads word `n` of its input stream (elementwise)."""
+    match process:
+        case InputPort(channels=C, pixel_bits=B, port_bits=port):
+            pixels = process.height * process.width
+            frame, beat = divmod(n, ceil_div(pixels * C * B, port))
+            return frame * pixels + beat * port // (C * B)
+        case Window():
+            write, read = window_words(process)
+            length = max(write, read)
+            phase, word = divmod(n, write)
+            return phase * length + ((word + 1) * length - 1) // write
+        case MacArray(tap_steps=steps):
+            return n * steps
+        case Requantise() | OutputPort():
+            return n * process.columns * lane_steps(process)
+        case Pool():
+            return n
+
+
+def write_at(process: Process, n: Index) -> Index:
+    """Return the iteration in which `process` writes word `n` of its output stream."""
+    match process:
+        case InputPort():
+            return n
+        case Window(padding=p):
+            write, read = window_words(process)
+            row, word = divmod(n, read)
+            return (row + p + 1) * max(write, read) + word
+        case MacArray():
+            return (n + 1) * mac_steps(process) - 1
+        case Requantise(width=W, kernel=K):
+            group, column = divmod(n, W)
+            padded = group * process.column_steps * process.columns + column + K - 1
+            return (padded + 1) * lane_steps(process) - 1
+        case OutputPort(width=W, kernel=K):
+            steps = lane_steps(process)
+            group, beat = divmod(n, W * steps)
+            return (group * process.column_steps * process.columns + K - 1) * steps + beat
+        case Pool(height=H, width=W, out_channels=M, parallel=parallel):
+            groups, pairs = M // parallel, W // 2
+            row, word = divmod(n, groups * pairs)
+            frame, row = divmod(row, H // 2)
+            group, column = divmod(word, pairs)
+            return ((frame * H + 2 * row + 1) * groups + group) * W + 2 * column + 1
+
+
+def _latency_bound(pipeline: Pipeline) -> int:
+    """Return a bound from two words per stream: the first and the last of frame 0.
+
+    An iteration comes as many cycles after an earlier one of its process as lie between them, and
+    latency + 1 cycles after the write of the word that it reads.
+    """
+    offset: dict[str, int] = {}  # earliest cycle of iteration 0
+    last: dict[str, int] = {}  # earliest cycle of the last write of frame 0
+    latency = {process.name: LATENCY_CYCLES[type(process)] for process in pipeline.processes}
+    first_write = {process.name: write_at(process, 0) for process in pipeline.processes}
+    for process in pipeline.processes:
+        name = process.name
+        (output,) = pipeline.outputs(name)
+        end = int(write_at(process, output.tokens - 1))
+        starts, ends = [0], [end]
+        for stream in pipeline.inputs(name):
+            if u := stream.producer:
+                arrival = 1 + latency[u]
+                starts.append(offset[u] + first_write[u] + arrival - read_at(process, 0))
+                rest = end - int(read_at(process, stream.tokens - 1))
+                ends.append(last[u] + arrival + rest)
+        offset[name] = max(starts)
+        last[name] = max(offset[name] + end, *ends)
+    return last[name] + 1 + latency[name]

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Legality of a design: what the C++ templates and docs/cycles.md take for granted."""
+
+from hw.chain import Stage, stages
+from hw.design import Design, DesignError, LayerDesign
+from hw.intmath import divisors
+from hw.ir_verify import infer
+from hw.packing.plan import PackPlan
+
+MAX_WORD_BITS = 4096  # widest ap_int we emit: what Vitis HLS accepts without a special setting
+OUTPUT_VALUE_BITS = 32  # accumulators leave as int32
+
+
+def verify(design: Design) -> tuple[Stage, ...]:
+    """Check every layer of `design` and its ports; return the stages of its graph.
+
+    Raise DesignError naming the layer, the value got and the allowed values.
+    """
+    chain = stages(design.graph)
+    mapped = tuple(layer.name for layer in design.layers)
+    wanted = tuple(stage.conv.name for stage in chain)
+    if mapped != wanted:
+        raise DesignError(
+            f"design of '{design.graph.name}' maps layers {', '.join(mapped) or 'none'}; "
+            f"it must map, in this order, {', '.join(wanted)}"
+        )
+    _check_ports(design)
+    _check_result(design)
+    in_parallel = design.graph.input.channels
+    for stage, layer in zip(chain, design.layers, strict=True):
+        check_plan(stage, layer, design.device.dsp_type)
+        check_layer(stage, layer, in_parallel, design.port_bits)
+        in_parallel = layer.out_parallel
+    return chain
+
+
+def check_layer(stage: Stage, layer: LayerDesign, in_parallel: int, port_bits: int) -> None:
+    """Raise DesignError unless `layer` is a legal folding of `stage` behind `in_parallel` channels.
+
+    `port_bits` is the output port's width; it matters for the head only.
+    """
+    folding, plan = layer.folding, layer.plan
+    name, outs, ins = layer.name, stage.conv.out_channels, stage.source.channels
+    _require(
+        name, "pe", folding.pe, tuple(d for d in divisors(outs) if outs % (d * plan.groups) == 0)
+    )
+    _require(name, "simd", folding.simd, divisors(ins))
+    _require(
+        name,
+        f"simd (behind {in_parallel} channels per word)",
+        folding.simd,
+        tuple(d for d in divisors(ins) if d % in_parallel == 0 or in_parallel % d == 0),
+    )
+    _require(name, "kernel_rows", folding.kernel_rows, tuple(sorted({1, stage.conv.kernel})))
+    lanes = lane_choices(stage, layer.out_parallel, port_bits)
+    _require(name, "requant_lanes", folding.requant_lanes, lanes)
+    _check_widths(stage, layer, in_parallel)
+
+
+def lane_choices(stage: Stage, out_parallel: int, port_bits: int) -> tuple[int, ...]:
+    """Return the legal `requant_lanes` of a layer, ascending; the head's must fit one beat."""
+    lanes = divisors(out_parallel)
+    if stage.requant is None:
+        lanes = tuple(d for d in lanes if d * OUTPUT_VALUE_BITS <= port_bits)
+    return lanes
+
+
+def check_plan(stage: Stage, layer: LayerDesign, dsp_type: str) -> None:
+    """Raise DesignError unless the packing plan of `layer` was made for the numbers of `stage`."""
+    plan, conv = layer.plan, stage.conv
+    rules = (
+        ("DSP", plan.dsp, dsp_type),
+        ("kernel", plan.kernel, conv.kernel),
+        ("weight bits", plan.w_bits, conv.w_format.bits),
+        ("activation bits", plan.a_bits, stage.source.bits),
+        ("narrow weights", plan.narrow, plan.narrow and conv.w_format.narrow),
+    )
+    for what, value, needed in rules:
+        if value != needed:
+            raise DesignError(
+                f"layer '{layer.name}': its packing plan has {what} {value}, the layer needs "
+                f"{needed}; take a plan from the table of this cell"
+            )
+    if not plan_fits(plan, conv.out_channels, stage.source.width):
+        raise DesignError(
+            f"layer '{layer.name}': its plan packs {plan.groups} output channels, {plan.columns} "
+            f"columns and {_rows(plan)} rows per word; {conv.out_channels} output channels and "
+            f"{stage.source.width} columns must hold whole words of one row"
+        )
+
+
+def plan_fits(plan: PackPlan, out_channels: int, width: int, pe: int = 1) -> bool:
+    """Tell whether `pe` arrays can run `plan` on a map of `width` columns.
+
+    They share `out_channels` evenly, a word is not wider than the map and packs a single row.
+    """
+    return out_channels % (pe * plan.groups) == 0 and plan.columns <= width and _rows(plan) == 1
+
+
+def _rows(plan: PackPlan) -> int:
+    return 1 + max(lane.row for piece in plan.pieces for lane in piece.word.acts)
+
+
+def _check_ports(design: Design) -> None:
+    image, name = design.graph.input, design.graph.input.name
+    _require(name, "port_bits", design.port_bits, (32, 64, 128, 256, 512, 1024))
+    if image.channels * image.port_bits > design.port_bits:
+        raise DesignError(
+            f"input '{name}': a pixel of {image.channels} x {image.port_bits} bits must fit one "
+            f"beat of the {design.port_bits}-bit port; widen port_bits"
+        )
+
+
+def _check_result(design: Design) -> None:
+    head = design.graph.output.source
+    bits = infer(design.graph)[head].bits
+    if bits > OUTPUT_VALUE_BITS:
+        raise DesignError(
+            f"head '{head}': its results have {bits} bits, the output port sends "
+            f"{OUTPUT_VALUE_BITS}-bit integers; use fewer bits for its weights or activations"
+        )
+
+
+def word_bits(stage: Stage, layer: LayerDesign, in_parallel: int) -> dict[str, int]:
+    """Return the widths of the words that `layer` moves, by what they are."""
+    folding, plan, a_bits = layer.folding, layer.plan, stage.source.bits
+    products = folding.kernel_rows * folding.simd
+    return {
+        "input word": in_parallel * a_bits,
+        "window word": products * plan.columns * a_bits,
+        "accumulator word": plan.columns * layer.out_parallel * stage.acc.bits,
+        "weight word": products * plan.groups * plan.taps * plan.w_bits,
+    }
+
+
+def _check_widths(stage: Stage, layer: LayerDesign, in_parallel: int) -> None:
+    for what, bits in word_bits(stage, layer, in_parallel).items():
+        if bits > MAX_WORD_BITS:
+            raise DesignError(
+                f"layer '{layer.name}': its {what} is {bits} bits wide, at most {MAX_WORD_BITS} "
+                "are allowed; lower pe, simd or kernel_rows"
+            )
+
+
+def _require(layer: str, what: str, value: int, allowed: tuple[int, ...]) -> None:
+    if value not in allowed:
+        choices = ", ".join(map(str, allowed)) or "none"
+        raise DesignError(f"layer '{layer}': {what} is {value}; allowed: {choices}")

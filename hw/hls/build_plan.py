@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""BuildPlan: the files of one HLS project in memory, and how they reach the disk."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from hw.pipeline import Pipeline
+
+
+class HlsError(ValueError):
+    """A design that the C++ templates do not cover; the message names the node and the limit."""
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """One project: `files` (relative path, bytes) sorted by path, the name of its top function.
+
+    `pipeline` is what the files implement: shapes of the ports and layouts of the streams.
+    """
+
+    top: str
+    pipeline: Pipeline
+    files: tuple[tuple[str, bytes], ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over paths and contents, in hexadecimal."""
+        digest = sha256()
+        for path, content in self.files:
+            digest.update(f"{len(path)} {path} {len(content)} ".encode() + content)
+        return digest.hexdigest()
+
+
+def write(plan: BuildPlan, directory: Path) -> None:
+    """Write the project to `directory`, replacing an older one there.
+
+    All files are written beside it first and then renamed, so that an interruption leaves no
+    half-written project. Raises HlsError if `directory` holds anything but a project of ours, and
+    OSError where the disk refuses.
+    """
+    directory = Path(directory)
+    if directory.exists() and not _is_replaceable(directory, plan):
+        raise HlsError(
+            f"'{directory}' exists and is not an HLS project written here; "
+            "name an empty or a new folder"
+        )
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        for path, content in plan.files:
+            target = scratch / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        scratch.chmod(0o755)
+        if directory.exists():
+            shutil.rmtree(directory)
+        os.replace(scratch, directory)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _is_replaceable(directory: Path, plan: BuildPlan) -> bool:
+    """Whether nothing is lost: an empty folder, or one with the marks of an emitted project."""
+    if not directory.is_dir():
+        return False
+    names = {path.name for path in directory.iterdir()}
+    marks = {path.split("/")[0] for path, _ in plan.files if not path.startswith("tb/")}
+    return not names or marks <= names

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""C++ of every process: its configuration, its tables, its call and the type of its words."""
+
+from dataclasses import dataclass, fields
+
+from hw.chain import Stage
+from hw.design import LayerDesign
+from hw.hls.constants import head_bias, requant_constants, weight_rom
+from hw.hls.cpp import constant, struct, table
+from hw.hls.pieces import piece_structs
+from hw.pipeline import InputPort, MacArray, OutputPort, Pool, Process, Requantise, Window
+
+
+@dataclass(frozen=True)
+class ProcessText:
+    """`template`: function in namespace mixq; `structs`: its template arguments as (name, text);
+    `tables`: the constant arrays it takes as (name, text); `word`: type of the words it writes.
+    """
+
+    template: str
+    structs: tuple[tuple[str, str], ...]
+    tables: tuple[tuple[str, str], ...]
+    word: str
+
+
+def process_text(process: Process, stage: Stage, layer: LayerDesign) -> ProcessText:
+    """Return the C++ of `process`, which belongs to `stage` as `layer` maps it.
+
+    Raises HlsError for numbers and packing plans that the templates do not cover.
+    """
+    match process:
+        case InputPort(channels=channels, bits=bits):
+            word = f"CodeWord<{channels}, {bits}>"
+            return ProcessText("input_port", (_config(process),), (), word)
+        case Window(kernel_rows=rows, columns=columns, simd=simd, bits=bits):
+            word = f"WindowWord<{rows}, {columns}, {simd}, {bits}>"
+            return ProcessText("window", (_config(process),), (), word)
+        case MacArray(columns=columns, pe=pe, groups=groups, acc_bits=acc_bits):
+            word = f"SumWord<{columns}, {pe * groups}, {acc_bits}>"
+            return ProcessText("mac_array", *_mac_array(process, stage, layer), word)
+        case Requantise(out_parallel=parallel, bits=bits):
+            word = f"CodeWord<{parallel}, {bits}>"
+            return ProcessText("requantise", *_requantise(process, stage), word)
+        case Pool(parallel=parallel, bits=bits):
+            word = f"CodeWord<{parallel}, {bits}>"
+            return ProcessText("pool", (_config(process),), (), word)
+        case OutputPort(name=name, port_bits=port_bits):
+            bias = _table("int", f"{name}_bias", head_bias(stage, process))
+            return ProcessText("output_port", (_config(process),), (bias,), f"Beat<{port_bits}>")
+
+
+def _mac_array(process: MacArray, stage: Stage, layer: LayerDesign):
+    plan = layer.plan
+    config = _config(process, w_bits=plan.w_bits, a_bits=plan.a_bits, chain=plan.chain)
+    rom = weight_rom(stage.conv.weights, process, plan.w_bits)
+    pieces = piece_structs(plan, process.name)
+    return (config, *pieces), (_table("mixq::rom_word", f"{process.name}_weights", rom),)
+
+
+def _requantise(process: Requantise, stage: Stage):
+    constants = requant_constants(stage, process)
+    config = _config(
+        process,
+        mul_bits=constants.mul_bits,
+        bias_bits=constants.bias_bits,
+        sum_bits=constants.sum_bits,
+        shift=constants.shift,
+    )
+    mul = _table("long long", f"{process.name}_mul", constants.mul)
+    return (config,), (mul, _table("long long", f"{process.name}_bias", constants.bias))
+
+
+def _config(process: Process, **extra: int) -> tuple[str, str]:
+    """Return (name, text) of the struct that holds the process's numbers and `extra`."""
+    own = {
+        field.name: getattr(process, field.name) for field in fields(process) if field.type is int
+    }
+    name = f"{process.name}_config"
+    members = [f'static constexpr const char* name() {{ return "{process.name}"; }}']
+    return name, struct(name, members + [constant(*item) for item in (own | extra).items()])
+
+
+def _table(kind: str, name: str, values) -> tuple[str, str]:
+    return name, table(kind, name, values)

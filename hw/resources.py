@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resources of a design, and the cost table that a bit-width search minimises."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+
+from hw.chain import Stage, check_conv, stages
+from hw.dataflow import build, layer_processes
+from hw.design import Design, DesignError, LayerDesign
+from hw.design_verify import plan_fits
+from hw.device import Device, Dsp, dsp
+from hw.intmath import ceil_div
+from hw.ir import Conv, Graph, Linear, TensorType
+from hw.ir_verify import infer
+from hw.packing.plan import PackPlan
+from hw.packing.table import table
+from hw.pipeline import Process
+from hw.usage import Usage, fifo_usage, input_usage, process_usage
+
+SEARCHED_BITS = tuple(range(2, 9))
+RESOURCES = ("dsp", "bitops", "bram")
+
+
+@dataclass(frozen=True)
+class LayerUsage:
+    """Resources of one layer (its processes and the FIFOs they read) or of the "input" port."""
+
+    name: str
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Resources of a design, layer by layer; `total` is their sum."""
+
+    layers: tuple[LayerUsage, ...]
+
+    @property
+    def total(self) -> Usage:
+        return reduce(add, (layer.usage for layer in self.layers))
+
+
+@dataclass(frozen=True, eq=False)
+class CostTable:
+    """Cost of every layer at every pair of bit-widths.
+
+    `values[l, i, j, r]` (float64, exact integers) is the cost of layer `layers[l]` with
+    `w_bits[i]`-bit weights and `a_bits[j]`-bit activations in `resources[r]`: "dsp" =
+    DSP-cycles per frame, "bitops" = MACs x w_bits x a_bits, "bram" = bits of weights and of
+    buffered rows.
+    """
+
+    layers: tuple[str, ...]
+    w_bits: tuple[int, ...]
+    a_bits: tuple[int, ...]
+    resources: tuple[str, ...]
+    values: np.ndarray
+
+
+def estimate(design: Design) -> Resources:
+    """Return the resources of every layer of `design`; raise DesignError if it is not legal."""
+    pipeline, primitive = build(design), dsp(design.device.dsp_type)
+    layers = [LayerUsage("input", input_usage(pipeline.processes[0]))]
+    in_parallel = design.graph.input.channels
+    for stage, layer in zip(stages(design.graph), design.layers, strict=True):
+        processes = layer_processes(stage, layer, in_parallel, design.port_bits)
+        fifos = [fifo for process in processes for fifo in pipeline.inputs(process.name)]
+        words = [(fifo.width_bits, fifo.depth) for fifo in fifos]
+        layers.append(
+            LayerUsage(layer.name, layer_usage(stage, layer, processes, words, primitive))
+        )
+        in_parallel = layer.out_parallel
+    return Resources(tuple(layers))
+
+
+def layer_usage(
+    stage: Stage,
+    layer: LayerDesign,
+    processes: tuple[Process, ...],
+    fifos: Iterable[tuple[int, int]],
+    primitive: Dsp,
+) -> Usage:
+    """Return the resources of a layer's processes and of the FIFOs (width, depth) they read."""
+    parts = [process_usage(process, stage, layer, primitive) for process in processes]
+    return reduce(add, parts + [fifo_usage(width_bits, depth) for width_bits, depth in fifos])
+
+
+def dsp_cycles(conv: Conv, source: TensorType, plan: PackPlan) -> int:
+    """Return the DSP-cycles per frame of `conv` at pe = simd = kernel_rows = 1, row ends included.
+
+    H (M / groups) S K C tap_steps dsps: what its array does, however it is folded.
+    """
+    column_steps = ceil_div(source.width + 2 * conv.padding, plan.columns)
+    words = source.height * (conv.out_channels // plan.groups) * column_steps
+    return words * conv.kernel * source.channels * plan.tap_steps * plan.dsps
+
+
+def best_plan(
+    conv: Conv, source: TensorType, device: Device, w_bits: int, a_bits: int, pe: int = 1
+) -> PackPlan:
+    """Return the plan with the fewest DSP-cycles on `conv` (then LUT) that `pe` arrays can run.
+
+    `source` is the type of what `conv` reads. Raise DesignError if no plan is legal there.
+    """
+    cell = table(device.dsp_type, conv.kernel, conv.w_format.narrow)
+    legal = [
+        plan
+        for plan in cell.plans(w_bits, a_bits)
+        if plan_fits(plan, conv.out_channels, source.width, pe)
+    ]
+    if not legal:
+        raise DesignError(
+            f"layer '{conv.name}': no packing plan of {w_bits} x {a_bits} bits runs on pe = {pe} "
+            f"for {conv.out_channels} output channels and {source.width} columns; change pe"
+        )
+    return min(legal, key=lambda plan: (dsp_cycles(conv, source, plan), plan.lut_per_mac))
+
+
+def layer_cost(
+    graph: Graph, device: Device, conv_name: str, w_bits: int, a_bits: int
+) -> tuple[int, ...]:
+    """Return the cost of one layer at the given bit-widths, in the order of `RESOURCES`.
+
+    Raise DesignError for a layer that the packed array does not support.
+    """
+    types = infer(graph)
+    conv = _supported(graph[conv_name])
+    return _layer_cost(conv, types[conv.source], device, w_bits, a_bits)
+
+
+def cost_table(graph: Graph, device: Device) -> CostTable:
+    """Return the cost of every layer of `graph` (shape-only will do) at 2..8 x 2..8 bits."""
+    types = infer(graph)
+    layers = [_supported(node) for node in graph.of_type(Conv, Linear)]
+    values = [
+        [
+            [_layer_cost(conv, types[conv.source], device, w, a) for a in SEARCHED_BITS]
+            for w in SEARCHED_BITS
+        ]
+        for conv in layers
+    ]
+    array = np.array(values, np.float64)
+    array.setflags(write=False)
+    names = tuple(conv.name for conv in layers)
+    return CostTable(names, SEARCHED_BITS, SEARCHED_BITS, RESOURCES, array)
+
+
+def work(graph: Graph, device: Device) -> dict[str, int]:
+    """Return the cost of all layers at the bit-widths `graph` has, by name of `RESOURCES`."""
+    types = infer(graph)
+    costs = [
+        _layer_cost(conv, types[conv.source], device, conv.w_format.bits, types[conv.source].bits)
+        for conv in map(_supported, graph.of_type(Conv, Linear))
+    ]
+    return dict(zip(RESOURCES, map(sum, zip(*costs, strict=True)), strict=True))
+
+
+def _supported(layer: Conv | Linear) -> Conv:
+    if not isinstance(layer, Conv):
+        raise DesignError(
+            f"layer '{layer.name}' is a {type(layer).__name__}; the packed array runs convolutions"
+        )
+    check_conv(layer)
+    return layer
+
+
+def _layer_cost(
+    conv: Conv, source: TensorType, device: Device, w_bits: int, a_bits: int
+) -> tuple[int, ...]:
+    weights = conv.kernel**2 * source.channels * conv.out_channels
+    macs = source.height * source.width * weights
+    row_bits = (conv.kernel + 1) * source.width * source.channels * a_bits
+    plan = best_plan(conv, source, device, w_bits, a_bits)
+    return (
+        dsp_cycles(conv, source, plan),
+        macs * w_bits * a_bits,
+        weights * w_bits + row_bits,
+    )

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the engine sees of a pipeline: sequential actors and the bounded FIFOs between them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+
+from hw.cycles import LATENCY_CYCLES, process_cycles, read_at, window_words, write_at
+from hw.pipeline import Pipeline, Process, Window
+
+Schedule = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A loop with initiation interval 1. `marks`: its last iteration in each observed frame."""
+
+    name: str
+    marks: tuple[int, ...]
+
+    @property
+    def observed(self) -> int:
+        """Iterations that belong to the observed frames."""
+        return self.marks[-1] + 1
+
+
+@dataclass(frozen=True)
+class Fifo:
+    """FIFO of `depth` words behind the `latency` registers of its writer.
+
+    Word n goes from actor `producer` in iteration `write_at(n)` to actor `consumer` in iteration
+    `read_at(n)`, both strictly increasing. `words` belong to the observed frames.
+    """
+
+    name: str
+    producer: int
+    consumer: int
+    depth: int
+    latency: int
+    write_at: Schedule
+    read_at: Schedule
+    words: int
+
+    @property
+    def lag(self) -> int:
+        """Cycles from the iteration that writes a word to the first that can read it."""
+        return self.latency + 1
+
+    @property
+    def capacity(self) -> int:
+        """Words that can be under way: word n is written after word n - capacity was read."""
+        return self.depth + self.latency
+
+
+@dataclass(frozen=True)
+class Network:
+    """Actors in topological order and the FIFOs between them."""
+
+    actors: tuple[Actor, ...]
+    fifos: tuple[Fifo, ...]
+
+    @cached_property
+    def inputs(self) -> tuple[tuple[int, ...], ...]:
+        """FIFOs (indices) that each actor reads."""
+        return tuple(
+            tuple(f for f, fifo in enumerate(self.fifos) if fifo.consumer == a)
+            for a in range(len(self.actors))
+        )
+
+    @cached_property
+    def outputs(self) -> tuple[tuple[int, ...], ...]:
+        """FIFOs (indices) that each actor writes."""
+        return tuple(
+            tuple(f for f, fifo in enumerate(self.fifos) if fifo.producer == a)
+            for a in range(len(self.actors))
+        )
+
+
+def network(pipeline: Pipeline, frames: int) -> Network:
+    """Return `pipeline` as the engine sees it, to be observed for `frames` frames.
+
+    The two ports are no FIFOs: an image beat is always there, a result beat always finds room.
+    """
+    processes = {process.name: process for process in pipeline.processes}
+    index = {name: i for i, name in enumerate(processes)}
+    fifos = []
+    for stream in pipeline.streams:
+        if not (stream.producer and stream.consumer):
+            continue
+        producer, consumer = processes[stream.producer], processes[stream.consumer]
+        fifos.append(
+            Fifo(
+                stream.name,
+                index[stream.producer],
+                index[stream.consumer],
+                stream.depth,
+                LATENCY_CYCLES[type(producer)],
+                write_at=partial(write_at, producer),
+                read_at=partial(read_at, consumer),
+                words=frames * stream.tokens,
+            )
+        )
+    actors = tuple(
+        Actor(name, tuple(last_iteration(process, frame) for frame in range(frames)))
+        for name, process in processes.items()
+    )
+    return Network(actors, tuple(fifos))
+
+
+def last_iteration(process: Process, frame: int) -> int:
+    """Return the last iteration of `process` for `frame`; a window runs p + 1 phases behind."""
+    end = (frame + 1) * process_cycles(process)
+    if isinstance(process, Window):
+        end += (process.padding + 1) * max(window_words(process))
+    return end - 1

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: an orbax tree and a JSON card a step, renamed into place when complete."""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, unreadable or of another run; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint belongs to.
+
+    `network` is the repr of the NetSpec, `config` of the run's configuration; a run resumes only
+    from a checkpoint with both equal. `bits` is "" for a supernet.
+    """
+
+    kind: str
+    network: str
+    config: str
+    bits: str
+    step: int
+    version: int = VERSION
+
+
+def save(directory: Path, card: Card, state: Any) -> None:
+    """Write `directory`/<step> and remove older steps."""
+    directory.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".step-", dir=directory))
+    try:
+        ocp.save(temporary / "state", state)
+        (temporary / "card.json").write_text(json.dumps(asdict(card), indent=1))
+        target = directory / str(card.step)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for step in _steps(directory):
+        if step < card.step:
+            shutil.rmtree(directory / str(step), ignore_errors=True)
+
+
+def clear(directory: Path) -> None:
+    """Remove every checkpoint in `directory`."""
+    for step in _steps(directory):
+        shutil.rmtree(directory / str(step))
+
+
+def latest(directory: Path) -> Card | None:
+    """Return the card of the newest checkpoint in `directory`, None if there is none."""
+    steps = _steps(directory)
+    return _read_card(directory / str(steps[-1])) if steps else None
+
+
+def load(directory: Path, expected: Card, template: Any) -> tuple[Card, Any]:
+    """Return the newest card and its state, shaped as `template`.
+
+    `expected` gives kind, network and config (its step is ignored; an empty config accepts any).
+    Raises CheckpointError naming the directory and the field that differs.
+    """
+    card = latest(directory)
+    if card is None:
+        raise CheckpointError(f"no checkpoint in {directory}; run the stage that makes it first")
+    for field in ("kind", "network", "config"):
+        want, got = getattr(expected, field), getattr(card, field)
+        if want and want != got:
+            raise CheckpointError(
+                f"checkpoint {directory} has another {field}: {_difference(want, got)}; "
+                "choose another --out or start without --resume"
+            )
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), template
+    )
+    try:
+        return card, ocp.load(directory / str(card.step) / "state", abstract)
+    except (ValueError, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"cannot read checkpoint {directory}/{card.step}: {reason}; delete it and run again"
+        ) from error
+
+
+def _steps(directory: Path) -> list[int]:
+    if not directory.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in directory.iterdir() if entry.name.isdigit())
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        fields = json.loads((path / "card.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"cannot read {path / 'card.json'}: {error}; delete {path}"
+        ) from error
+    if fields.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint version {fields.get('version')!r}, this program reads {VERSION}"
+        )
+    return Card(**fields)
+
+
+def _difference(want: str, got: str) -> str:
+    """Return the part of two long texts around their first difference."""
+    at = next(
+        (i for i, (a, b) in enumerate(zip(want, got, strict=False)) if a != b),
+        min(len(want), len(got)),
+    )
+    start = max(want.rfind(" ", 0, at) + 1, want.rfind("(", 0, at) + 1)
+    return f"'{got[start : start + 40]}' instead of '{want[start : start + 40]}'"

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loader of DAC System Design Contest data: split, decode, resize, keep the decoded arrays."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from mixq_jax.data.annotations import (
+    DataError,
+    Sample,
+    list_frames,
+    read_annotation,
+    scan,
+    weighted,
+)
+from mixq_jax.data.atomic import atomic_directory
+from mixq_jax.data.resize import resize_bilinear
+
+__all__ = ["DataError", "Dataset", "Progress", "Sample", "Split", "load", "scan"]
+
+CACHE_VERSION = 1
+TEST_FRACTION = 0.2
+# From here on whole folders are held out: neighbouring frames of a sequence are near-duplicates.
+FOLDERS_TO_SPLIT_BY = 5
+
+Split = Literal["train", "test", "all"]
+Progress = Callable[[int, int], None]  # (frames done, frames in all)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Decoded frames; row i of every field is frame i.
+
+    `images` are BGR bytes, `boxes` (cx, cy, w, h) in units of the frame's width and height,
+    `weights` the frames' weights in the loss, `names` the jpg paths relative to the data folder.
+    """
+
+    images: UInt8[np.ndarray, "n h w 3"]
+    boxes: Float32[np.ndarray, "n 4"]
+    weights: Float32[np.ndarray, " n"]
+    names: tuple[str, ...]
+
+
+def load(
+    directory: Path | str,
+    height: int,
+    width: int,
+    split: Split = "all",
+    *,
+    cache: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Decode one split, each frame resized straight to `height` x `width` (aspect not kept).
+
+    Where `directory` has both a train and a test folder, the split is the folder. Otherwise the
+    test split is a fifth of the folders (of the frames, below five folders), chosen by a hash of
+    their names. `cache` is a folder for decoded arrays, found again by the frames' names, sizes
+    and times; they are then memory-mapped. Raises DataError where `scan` does and for an image
+    that is unreadable or of another size than its xml says.
+    """
+    directory = Path(directory)
+    paths = _select(directory, list_frames(directory), split)
+    shape = (len(paths), height, width, 3)
+    if cache is None:
+        return _decode(directory, paths, np.empty(shape, np.uint8), progress)
+    entry = Path(cache) / _cache_key(directory, paths, height, width)
+    if not entry.is_dir():
+        with atomic_directory(entry) as partial:
+            images = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, shape)
+            _store_labels(partial, _decode(directory, paths, images, progress))
+    return _restore(entry)
+
+
+def _select(directory: Path, paths: list[Path], split: Split) -> list[Path]:
+    """Return the frames of `split`, in order."""
+    if split == "all":
+        return paths
+    if (directory / "train").is_dir() and (directory / "test").is_dir():
+        chosen = [path for path in paths if path.relative_to(directory).parts[0] == split]
+    else:
+        by_folder = len({path.parent for path in paths}) >= FOLDERS_TO_SPLIT_BY
+        units = [(path.parent if by_folder else path).relative_to(directory) for path in paths]
+        test = _held_out({unit.as_posix() for unit in units})
+        chosen = [
+            path
+            for path, unit in zip(paths, units, strict=True)
+            if (unit.as_posix() in test) == (split == "test")
+        ]
+    if not chosen:
+        raise DataError(f"{directory}: no frames in split '{split}'; add frames or use split 'all'")
+    return chosen
+
+
+def _held_out(units: set[str]) -> set[str]:
+    """Return the fifth of `units` whose SHA-256 is smallest: the same on every machine."""
+    ranked = sorted(units, key=lambda unit: hashlib.sha256(unit.encode()).digest())
+    return set(ranked[: round(len(ranked) * TEST_FRACTION)])
+
+
+def _decode(
+    directory: Path,
+    paths: list[Path],
+    images: UInt8[np.ndarray, "n h w 3"],
+    progress: Progress | None,
+) -> Dataset:
+    """Fill `images` from `paths` and return them with their labels."""
+    samples = weighted([read_annotation(path) for path in paths])
+
+    def decode_into(i: int) -> None:
+        images[i] = _read_image(samples[i], *images.shape[1:3])
+
+    with ThreadPoolExecutor() as pool:  # JPEG decoding releases the interpreter lock
+        for done, _ in enumerate(pool.map(decode_into, range(len(samples))), start=1):
+            if progress is not None:
+                progress(done, len(samples))
+    boxes = np.array([_centre_size(sample) for sample in samples], np.float32)
+    weights = np.array([sample.weight for sample in samples], np.float32)
+    names = tuple(path.relative_to(directory).as_posix() for path in paths)
+    return Dataset(images, boxes, weights, names)
+
+
+def _read_image(sample: Sample, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Return the frame as BGR bytes of `height` x `width`."""
+    try:
+        with Image.open(sample.path) as image:
+            rgb = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(
+            f"{sample.path}: unreadable jpg ({error}); replace or remove the pair"
+        ) from error
+    if rgb.shape[:2] != (sample.height, sample.width):
+        raise DataError(
+            f"{sample.path.with_suffix('.xml')}: size says {sample.width}x{sample.height} but "
+            f"{sample.path.name} is {rgb.shape[1]}x{rgb.shape[0]}; correct it or replace the image"
+        )
+    return resize_bilinear(rgb[..., ::-1], height, width)
+
+
+def _centre_size(sample: Sample) -> tuple[float, float, float, float]:
+    xmin, ymin, xmax, ymax = sample.box
+    w, h = sample.width, sample.height
+    return (xmin + xmax) / 2 / w, (ymin + ymax) / 2 / h, (xmax - xmin) / w, (ymax - ymin) / h
+
+
+def _cache_key(directory: Path, paths: list[Path], height: int, width: int) -> str:
+    """Return a name that changes with the frames' names, sizes and times, and with the shape."""
+    digest = hashlib.sha256(f"{CACHE_VERSION} {height} {width}\n".encode())
+    for path in paths:
+        digest.update(f"{path.relative_to(directory).as_posix()}".encode())
+        for file in (path, path.with_suffix(".xml")):
+            status = file.stat()
+            digest.update(f" {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _store_labels(entry: Path, data: Dataset) -> None:
+    np.save(entry / "boxes.npy", data.boxes)
+    np.save(entry / "weights.npy", data.weights)
+    (entry / "names.json").write_text(json.dumps(data.names))
+
+
+def _restore(entry: Path) -> Dataset:
+    return Dataset(
+        np.load(entry / "images.npy", mmap_mode="r"),
+        np.load(entry / "boxes.npy"),
+        np.load(entry / "weights.npy"),
+        tuple(json.loads((entry / "names.json").read_text())),
+    )

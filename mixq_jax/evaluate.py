@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation: mean IoU of the float, the quantised and the integer network; how far they differ."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hw.ir import Graph
+from mixq_jax import detect, model
+from mixq_jax.bits import FixedBits
+from mixq_jax.data.dacsdc import Dataset
+from mixq_jax.integer import executor
+from mixq_jax.spec import NetSpec
+
+Predict = Callable[[np.ndarray], jax.Array]  # uint8 [N, H, W, C] -> head output [N, gh, gw, M]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Predicted boxes `[N, 4]` (normalised), confidence `[N]`, IoU with the truth `[N]`."""
+
+    boxes: np.ndarray
+    confidence: np.ndarray
+    iou: np.ndarray
+
+    @property
+    def mean_iou(self) -> float:
+        return float(self.iou.mean())
+
+
+def predictor(spec: NetSpec, variables: dict, bits: model.Bits) -> Predict:
+    """Return the jitted network in inference mode."""
+
+    @jax.jit
+    def run(images):
+        return model.apply(spec, variables, images.astype(jnp.float32), bits, False)[0]
+
+    return run
+
+
+def integer_predictor(graph: Graph) -> Predict:
+    """Return the integer network; its accumulators are scaled to real values only at the end."""
+    run, scale = executor(graph), jnp.asarray(graph.output.scale, jnp.float32)
+    return lambda images: run(jnp.asarray(images, jnp.int32))[graph.output.name] * scale
+
+
+def detections(spec: NetSpec, predict: Predict, data: Dataset, batch: int = 50) -> Detections:
+    """Run `predict` over a data set in batches (the last one may be smaller)."""
+    decode = jax.jit(lambda y: detect.decode(spec, y))
+    parts = [
+        jax.device_get(decode(predict(data.images[start : start + batch])))
+        for start in range(0, len(data.images), batch)
+    ]
+    boxes, confidence = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Detections(boxes, confidence, np.asarray(detect.iou(boxes, data.boxes)))
+
+
+def constant_box_iou(train: Dataset, test: Dataset) -> float:
+    """Return the mean IoU of one box for all: centre of the frame, median size of the train set."""
+    size = np.median(train.boxes[:, 2:], 0)
+    box = np.concatenate([[0.5, 0.5], size]).astype(np.float32)
+    return float(np.mean(detect.iou(np.broadcast_to(box, test.boxes.shape), test.boxes)))
+
+
+def code_differences(
+    spec: NetSpec, variables: dict, bits: FixedBits, integer: model.IntegerBits, images: np.ndarray
+) -> dict[str, tuple[int, int]]:
+    """Count input codes that differ between the quantised and the integer network, per layer.
+
+    Returns {layer: (differing, all)}. They differ where float rounding and half-to-even meet the
+    integer multiplier and half-up, and downstream of such places.
+    """
+    pixels = jnp.asarray(images, jnp.float32)
+
+    def codes(which: model.Bits) -> dict:
+        network = model.Network(spec)
+        run = jax.jit(lambda v, x: network.apply(v, x, which, False, mutable=["intermediates"])[1])
+        return jax.device_get(run(variables, pixels)["intermediates"])
+
+    first, second = codes(bits), codes(integer)
+    return {
+        layer.name: (int((a != b).sum()), a.size)
+        for layer in spec.convs
+        for a, b in [(first[f"{layer.name}_input"][0], second[f"{layer.name}_input"][0])]
+    }
