@@ -7,7 +7,6 @@ the number of channels per word that a layer hands on, its value the cheapest re
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 from hw.chain import Stage, stages
 from hw.cycles import process_cycles
@@ -52,14 +51,16 @@ _OBJECTIVES: dict[str, Objective] = {
 
 @dataclass(frozen=True, eq=False)
 class _Option:
-    """A mapping of one stage with its lanes still open.
+    """A mapping of one stage whose lanes are still open.
 
-    `cycles`: slowest process with the widest input word and the most lanes. `shape`: what, beside
-    the input word, decides the resources of its window and its legality.
+    `cycles`: its slowest process but the one with lanes, for the widest input word; `lane_cycles`:
+    that one with a single lane. `shape`: all that its window and its neighbours see of it.
     """
 
     layer: LayerDesign
     cycles: int
+    lane_cycles: int
+    lanes: tuple[int, ...]
     shape: tuple[int, ...]
 
 
@@ -78,7 +79,7 @@ def optimise(
     graph: Graph,
     device: Device,
     clock_mhz: float = 250.0,
-    utilisation: Budget = Budget(),  # noqa: B008 - frozen
+    utilisation: Budget = Budget(),
 ) -> Design:
     """Return the legal design of `graph` with the shortest frame interval found within budget.
 
@@ -137,12 +138,119 @@ def _options(stage: Stage, device: Device) -> Iterator[_Option]:
         for pe in divisors(conv.out_channels):
             if not plan_fits(plan, conv.out_channels, source.width, pe):
                 continue
-            lanes = lane_choices(stage, pe * plan.groups, PORT_BITS)[-1]
             for simd in divisors(source.channels):
                 for rows in sorted({1, conv.kernel}):
-                    layer = LayerDesign(conv.name, Folding(pe, simd, rows, lanes), plan)
-                    if max(word_bits(stage, layer, simd).values()) > MAX_WORD_BITS:
-                        continue
-                    processes = layer_processes(stage, layer, source.channels, PORT_BITS)
-                    cycles = max(map(process_cycles, processes))
-                    yield _Option(layer, cycles, (layer.out_parallel, simd, rows, plan.columns))
+                    layer = LayerDesign(conv.name, Folding(pe, simd, rows), plan)
+                    if max(word_bits(stage, layer, simd).values()) <= MAX_WORD_BITS:
+                        yield _option(stage, layer)
+
+
+def _option(stage: Stage, layer: LayerDesign) -> _Option:
+    window, mac, lanes, *pool = layer_processes(stage, layer, stage.source.channels, PORT_BITS)
+    return _Option(
+        layer,
+        max(map(process_cycles, (window, mac, *pool))),
+        process_cycles(lanes),
+        lane_choices(stage, layer.out_parallel, PORT_BITS),
+        (layer.out_parallel, window.simd, window.kernel_rows, window.columns),
+    )
+
+
+def _intervals(space: _Space) -> list[int]:
+    """Return every number of cycles that some process may take and all processes may keep to."""
+    image = process_cycles(input_port(space.graph.input, PORT_BITS))
+    cycles = {image}
+    for stage, options in zip(space.chain, space.options, strict=True):
+        pixels, channels = stage.source.height * stage.source.width, stage.source.channels
+        cycles.update(pixels * channels // words for words in divisors(channels))
+        cycles.update(option.cycles for option in options)
+        cycles.update(option.lane_cycles // n for option in options for n in option.lanes)
+    return sorted(interval for interval in cycles if interval >= image)
+
+
+def _fit(space: _Space, interval: int, limit: Usage) -> tuple[LayerDesign, ...] | None:
+    """Return layers that keep to `interval` and `limit`: cheapest in DSP, else LUT, else BRAM."""
+    for objective in _OBJECTIVES.values():
+        found = _cheapest(space, interval, objective)
+        if found is None:
+            return None
+        usage, layers = found
+        if usage.dsp <= limit.dsp and usage.lut <= limit.lut and usage.bram18 <= limit.bram18:
+            return layers
+    return None
+
+
+def _cheapest(
+    space: _Space, interval: int, objective: Objective
+) -> tuple[Usage, tuple[LayerDesign, ...]] | None:
+    """Return the least `objective` over all mappings that keep to `interval`, and the mapping."""
+    image = input_port(space.graph.input, PORT_BITS)
+    states = {space.graph.input.channels: (input_usage(image), ())}
+    for index, stage in enumerate(space.chain):
+        choices = _choices(space, index, interval, objective)
+        pixels, channels = stage.source.height * stage.source.width, stage.source.channels
+        reached: dict[int, tuple[Usage, tuple[LayerDesign, ...]]] = {}
+        for in_parallel, (before, path) in states.items():
+            if pixels * channels // in_parallel > interval:
+                continue
+            for layer in choices:
+                simd = layer.folding.simd
+                if simd % in_parallel and in_parallel % simd:
+                    continue
+                usage = before + _usage(space, index, layer, in_parallel)
+                best = reached.get(layer.out_parallel)
+                if best is None or objective(usage) < objective(best[0]):
+                    reached[layer.out_parallel] = (usage, (*path, layer))
+        states = reached
+    return min(states.values(), key=lambda state: objective(state[0]), default=None)
+
+
+def _choices(space: _Space, index: int, interval: int, objective: Objective) -> list[LayerDesign]:
+    """Return the cheapest layer of every shape that keeps to `interval`, with the fewest lanes."""
+    widest = space.chain[index].source.channels
+    best: dict[tuple[int, ...], LayerDesign] = {}
+    for option in space.options[index]:
+        lanes = next((n for n in option.lanes if option.lane_cycles // n <= interval), None)
+        if lanes is None or option.cycles > interval:
+            continue
+        folding = replace(option.layer.folding, requant_lanes=lanes)
+        layer = replace(option.layer, folding=folding)
+        rival = best.get(option.shape)
+        if rival is None or objective(_usage(space, index, layer, widest)) < objective(
+            _usage(space, index, rival, widest)
+        ):
+            best[option.shape] = layer
+    return list(best.values())
+
+
+def _usage(space: _Space, index: int, layer: LayerDesign, in_parallel: int) -> Usage:
+    key = (index, layer.folding, id(layer.plan), in_parallel)
+    if key not in space.usages:
+        stage = space.chain[index]
+        processes = layer_processes(stage, layer, in_parallel, PORT_BITS)
+        widths = [in_parallel * stage.source.bits]
+        widths += [output_words(process)[0] for process in processes[:-1]]
+        fifos = zip(widths, map(default_depth, processes), strict=True)
+        primitive = dsp(space.device.dsp_type)
+        space.usages[key] = layer_usage(stage, layer, processes, fifos, primitive)
+    return space.usages[key]
+
+
+def _infeasible(space: _Space, interval: int, limit: Usage) -> DesignError:
+    where = f"'{space.graph.name}' on {space.device.name}"
+    for resource, objective in _OBJECTIVES.items():
+        found = _cheapest(space, interval, objective)
+        if found is None:
+            return DesignError(
+                f"{where}: no legal mapping moves words of at most {MAX_WORD_BITS} bits"
+            )
+        least, allowed = getattr(found[0], resource), getattr(limit, resource)
+        if least > allowed:
+            return DesignError(
+                f"{where}: {resource} is the limit; the smallest mapping needs {least}, the "
+                f"budget is {allowed}; use fewer bits or a larger device"
+            )
+    return DesignError(
+        f"{where}: dsp {limit.dsp}, lut {limit.lut} and bram18 {limit.bram18} suffice one by one, "
+        "but no mapping was found that keeps to all three; use a larger device"
+    )

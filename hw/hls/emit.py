@@ -161,9 +161,12 @@ def _call(space: str, text: ProcessText, source: str, sink: str) -> list[str]:
 
 def _testbench(top: str, pipeline: Pipeline) -> str:
     first, last = pipeline.processes[0], pipeline.processes[-1]
-    port, beats = f"mixq::csim::testbench<{first.port_bits}>", (
-        input_beats(first),
-        output_beats(last),
+    port, beats = (
+        f"mixq::csim::testbench<{first.port_bits}>",
+        (
+            input_beats(first),
+            output_beats(last),
+        ),
     )
     return "\n".join(
         [

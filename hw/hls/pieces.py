@@ -66,6 +66,7 @@ def _members(plan: PackPlan, piece: Piece) -> list[str]:
         "w_tap": [lane.tap for lane in word.weights],
         "a_offset": [lane.offset for lane in word.acts],
         "a_column": [lane.column for lane in word.acts],
+        "product_field": _fields_of_products(word),
         "field_offset": [field.offset for field in word.fields],
         "field_bits": [field.bits for field in word.fields],
         "field_lo": [field.lo for field in word.fields],
@@ -75,6 +76,12 @@ def _members(plan: PackPlan, piece: Piece) -> list[str]:
     return [constant(name, value) for name, value in numbers.items()] + [
         lookup("int", name, values) for name, values in tables.items()
     ]
+
+
+def _fields_of_products(word: Word) -> list[int]:
+    """Return the field of every lane pair, activation lanes fastest."""
+    owner = {term: index for index, field in enumerate(word.fields) for term in field.terms}
+    return [owner[i, j] for i in range(len(word.weights)) for j in range(len(word.acts))]
 
 
 def _output(word: Word, index: int) -> tuple[int, int]:

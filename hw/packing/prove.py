@@ -19,7 +19,7 @@ from hw.packing.plan import Field, PackError, PackPlan, Piece, Proof, Word
 
 EXHAUSTIVE_LIMIT = 1 << 22  # operand vectors of one word
 CHUNK = 1 << 16  # operand vectors emulated at once: the intermediate arrays stay in the cache
-SAMPLED_OPERANDS = 1 << 19  # lane values drawn per word where enumeration is too long
+SAMPLED_OPERANDS = 1 << 17  # lane values drawn per word where enumeration is too long
 
 
 def prove(plan: PackPlan) -> PackPlan:
@@ -103,8 +103,8 @@ def check_structure(plan: PackPlan) -> None:
     for piece in plan.pieces:
         word = piece.word
         problem = (
-            word_problem(word, plan.known_bits, device)
-            or range_problem(plan, piece)
+            range_problem(plan, piece)
+            or word_problem(word, plan.known_bits, device)
             or (labels(word) != labels(first) and "pieces differ in their lanes or field order")
         )
         if problem:

@@ -47,9 +47,7 @@ class DeadlockError(RuntimeError):
 def _describe(network: Network, wait: Wait) -> str:
     fifo = network.fifos[wait.fifo]
     state = "full" if fifo.consumer == wait.awaited else "empty"
-    return (
-        f"'{network.actors[wait.waiting].name}' finds '{fifo.name}' {state} (depth {fifo.depth})"
-    )
+    return f"'{network.actors[wait.waiting].name}' finds '{fifo.name}' {state} (depth {fifo.depth})"
 
 
 def words_in(schedule: Schedule, first: int, start: int, stop: int) -> np.ndarray:

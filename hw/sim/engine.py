@@ -95,12 +95,14 @@ class _Span:
     start: int
 
 
-def run(network: Network) -> tuple[list[ActorTrace], list[FifoTrace]]:
+def run(
+    network: Network, chunk_iterations: int = CHUNK_ITERATIONS
+) -> tuple[list[ActorTrace], list[FifoTrace]]:
     """Return the traces of all observed iterations; raise DeadlockError if they cannot all fire."""
     actors = [ActorTrace() for _ in network.actors]
     fifos = [FifoTrace() for _ in network.fifos]
     progress = Progress([0] * len(actors), [0] * len(fifos), [0] * len(fifos))
-    chunks = ceil_div(sum(actor.observed for actor in network.actors), CHUNK_ITERATIONS)
+    chunks = ceil_div(sum(actor.observed for actor in network.actors), chunk_iterations)
     for driver, actor in enumerate(network.actors):
         step = ceil_div(actor.observed, chunks)
         while progress.fired[driver] < actor.observed:

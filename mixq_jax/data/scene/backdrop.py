@@ -2,6 +2,7 @@
 """Backgrounds: textured ground, seen from above or under a sky, in one of several palettes."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -79,6 +80,7 @@ SKIES = (
 SKYLINES = (PINE, MOSS, MAPLE, SLATE, CONCRETE)
 
 
+@cache
 def backdrops(split: Split) -> tuple[Backdrop, ...]:
     """Return the backdrops of one split; the two splits share none.
 

@@ -2,6 +2,7 @@
 """Frames: backdrop, clutter and one labelled object, seen through a camera."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -68,6 +69,7 @@ class SceneConfig:
     blur: float = 0.6  # largest radius of the lens' blur
 
 
+@cache
 def subjects(split: Split) -> tuple[Subject, ...]:
     """Return the subjects of one split: all shapes and hues, but no pair is in both splits."""
     return tuple(

@@ -4,7 +4,8 @@
 //
 // A piece `P` describes one multiplication: operand slices (`w_low`, `w_bits`, `w_signed`, `a_low`,
 // `a_bits`), lanes (`w_offset(i)`, `a_offset(j)`, ...), and the fields of the product in ascending
-// order (`field_offset(k)`, `field_bits(k)`, `field_lo(k)`: least value after one multiplication).
+// order (`field_offset(k)`, `field_bits(k)`, `field_lo(k)`: least value after one multiplication;
+// `product_field(i * a_lanes + j)`: field of the product of lanes i and j).
 #ifndef MIXQ_PACKED_MAC_HPP
 #define MIXQ_PACKED_MAC_HPP
 
@@ -71,22 +72,18 @@ ap_int<P::p_bits> multiply_add(const ap_int<P::p_bits>& sum, const ap_int<P::w_p
   return sum + product;
 }
 
-/// Add to known[k] the low `known_bits` bits of field k of one product, computed beside the DSP.
+/// Add the low `known_bits` bits of every field of one product, computed beside the DSP.
 template <class P, int W_BITS, int A_BITS>
 void add_known(const ap_int<W_BITS> (&w)[P::w_lanes], const ap_uint<A_BITS> (&a)[P::a_lanes],
                int (&known)[P::fields]) {
 #pragma HLS INLINE
   constexpr int MASK = (1 << P::known_bits) - 1;
-  for (int k = 1; k < P::fields; ++k) {
+  for (int i = 0; i < P::w_lanes; ++i) {
 #pragma HLS UNROLL
-    for (int i = 0; i < P::w_lanes; ++i) {
+    for (int j = 0; j < P::a_lanes; ++j) {
 #pragma HLS UNROLL
-      for (int j = 0; j < P::a_lanes; ++j) {
-#pragma HLS UNROLL
-        if (P::w_offset(i) + P::a_offset(j) == P::field_offset(k)) {
-          known[k] += (weight_slice<P>(w[i]) & MASK) * (act_slice<P>(a[j]) & MASK);
-        }
-      }
+      known[P::product_field(i * P::a_lanes + j)] +=
+          (weight_slice<P>(w[i]) & MASK) * (act_slice<P>(a[j]) & MASK);
     }
   }
 }
@@ -100,16 +97,15 @@ void decode(const ap_int<P::p_bits>& p, const int (&known)[P::fields], int chain
             ap_int<BITS> (&field)[P::fields]) {
 #pragma HLS INLINE
   constexpr int MASK = (1 << P::known_bits) - 1;
-  ap_uint<P::p_bits> rest = p;
-  rest >>= P::field_offset(0);
+  unsigned long long rest = ap_uint<P::p_bits>(p).to_uint64() >> P::field_offset(0);
   for (int k = 0; k < P::fields; ++k) {
 #pragma HLS UNROLL
     const bool top = k == P::fields - 1;
     const int delta = top ? 0 : P::field_offset(k + 1) - P::field_offset(k);
-    const int above = top ? 0 : (known[k + 1] - chain * int(P::field_lo(k + 1))) & MASK;
-    const ap_uint<P::p_bits> slice = (rest - (above << delta)) & ((1LL << P::field_bits(k)) - 1);
-    field[k] += slice;
-    rest = (P::known_bits > 0 ? ap_uint<P::p_bits>(rest - slice) : rest) >> delta;
+    const int above = top ? 0 : (known[k + 1] - chain * P::field_lo(k + 1)) & MASK;
+    const unsigned long long slice = (rest - (above << delta)) & ((1ULL << P::field_bits(k)) - 1);
+    field[k] += ap_int<BITS>(slice);
+    rest = (P::known_bits > 0 ? rest - slice : rest) >> delta;
   }
 }
 

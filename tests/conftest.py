@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared fixtures: deterministic hypothesis, strict JAX, golden files, a limit on fast tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+GOLDEN = Path(__file__).parent / "golden"
+FAST_LIMIT_S = 20.0  # of an unmarked test; three times what the slowest takes on two cores
+
+settings.register_profile(
+    "fast",
+    derandomize=True,
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile("thorough", parent=settings.get_profile("fast"), max_examples=250)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--update-golden", action="store_true", help="rewrite golden files")
+
+
+def pytest_configure(config):
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    slow = "slow" in config.getoption("markexpr", "") and "not slow" not in config.option.markexpr
+    settings.load_profile("thorough" if slow else "fast")
+
+
+@pytest.fixture
+def update_golden(request) -> bool:
+    return request.config.getoption("--update-golden")
+
+
+@pytest.fixture
+def golden(update_golden):
+    """Return check(name, text): compares with tests/golden/name, or rewrites it."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if update_golden:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        assert path.exists(), f"{path} is missing; run pytest --update-golden and review the diff"
+        assert text == path.read_text(), f"{path} differs; see the diff of --update-golden"
+
+    return check
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Fail an unmarked test that is too slow for the fast suite."""
+    report = yield
+    over = report.when == "call" and report.passed and call.duration > FAST_LIMIT_S
+    if over and not {"slow", "csim"} & {mark.name for mark in item.iter_markers()}:
+        report.outcome = "failed"
+        report.longrepr = f"took {call.duration:.1f} s; mark it slow or make it smaller"
+    return report
