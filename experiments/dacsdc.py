@@ -93,7 +93,7 @@ def _one_line(message: str) -> str:
 def run_stages(options: Options, stages: tuple[str, ...]) -> None:
     """Run `stages` in order; with --resume, finished ones are kept."""
     from experiments import hardware, learning, run_folder
-    from experiments.run_context import Run
+    from experiments.run_context import Run, keep_compiled_programs
 
     functions = {
         "search": learning.run_search,
@@ -105,6 +105,7 @@ def run_stages(options: Options, stages: tuple[str, ...]) -> None:
     run = Run(options, options.resolved())
     run_folder.prepare(options.out)
     run.check()
+    keep_compiled_programs()
     for stage in stages:
         if options.resume and run.finished(stage):
             continue

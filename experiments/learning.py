@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from mixq_jax.data.augment import light, reference
 
 from experiments import run_folder
 from experiments.progress import bar
@@ -14,6 +13,7 @@ from hw.resources import cost_table
 from mixq_jax import checkpoint, evaluate, export, finetune, loop, search
 from mixq_jax.bits import FixedBits, FloatBits, one_hot, read_out
 from mixq_jax.checkpoint import Card
+from mixq_jax.data.augment import light, reference
 from mixq_jax.optim import OptimConfig
 from mixq_jax.surrogate import expected_cost, normalised
 

@@ -8,6 +8,8 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
+import jax
+
 from experiments import run_folder
 from experiments.options import OptionError, Options, Preset
 from experiments.progress import bar
@@ -19,7 +21,7 @@ from mixq_jax.nets import ultranet
 from mixq_jax.spec import NetSpec
 
 PACKAGES = ("mixq-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "hls4ml")
-CACHE = Path("runs/cache")
+CACHE = Path("runs/cache")  # generated frames, decoded frames, compiled programs
 
 
 @dataclass(frozen=True)
@@ -165,3 +167,9 @@ def bit_strings(bits: FixedBits) -> dict[str, str]:
 def bits_by_layer(spec: NetSpec, bits: FixedBits) -> dict[str, list[int]]:
     """Return {layer: [w, a]}."""
     return {layer.name: [w, a] for layer, w, a in zip(spec.convs, bits.w, bits.a, strict=True)}
+
+
+def keep_compiled_programs() -> None:
+    """Let XLA keep what it compiles beside the data, so that a second run starts at once."""
+    jax.config.update("jax_compilation_cache_dir", str((CACHE / "xla").resolve()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

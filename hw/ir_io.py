@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
-import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from hw.ir_verify import verify
 
 _TENSORS = {"weights", "bias", "mul", "scale"}
 _OPS = {op.__name__: op for op in OPS}
+# What json, zipfile and numpy raise on files that are cut, altered or of another kind.
+_UNREADABLE = (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError)
 
 
 def save(graph: Graph, directory: Path | str) -> None:
@@ -25,7 +27,8 @@ def save(graph: Graph, directory: Path | str) -> None:
     verify(graph)
     directory = Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    temporary = directory.with_name(f".{directory.name}-{os.getpid()}")
+    temporary.mkdir()
     try:
         (temporary / "graph.json").write_text(dumps(graph))
         np.savez(temporary / "tensors.npz", **_tensors(graph))
@@ -41,20 +44,21 @@ def load(directory: Path | str) -> Graph:
     path = Path(directory) / "graph.json"
     try:
         document = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        version = document.get("version")
+    except _UNREADABLE as error:
         raise IRError(f"cannot read {path}: {error}; export the graph again") from error
-    if document.get("version") != VERSION:
+    if version != VERSION:
         raise IRError(
-            f"{path} has IR version {document.get('version')!r}, this program reads {VERSION}; "
+            f"{path} has IR version {version!r}, this program reads {VERSION}; "
             "export the graph again"
         )
     try:
         with np.load(Path(directory) / "tensors.npz") as tensors:
             nodes = tuple(_node_from_json(entry, tensors) for entry in document["nodes"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        graph = Graph(document["name"], nodes)
+        verify(graph)
+    except (*_UNREADABLE, zipfile.BadZipFile) as error:
         raise IRError(f"{directory} holds no readable graph ({error}); export it again") from error
-    graph = Graph(document["name"], nodes)
-    verify(graph)
     return graph
 
 

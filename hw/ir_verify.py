@@ -5,6 +5,7 @@ import numpy as np
 
 from hw.intmath import activation_range, signed_bits, unsigned_bits, weight_range
 from hw.ir import (
+    VERSION,
     Concat,
     Conv,
     Graph,
@@ -21,6 +22,7 @@ from hw.ir import (
 )
 
 GEMM_EXACT = 1 << 53  # integers below are exact in the float64 products of the executor
+MAX_CODE_BITS = 16  # of activations; two limbs of them fit the products of the jitted executor
 MUL_BITS, ACC_BITS, SUM_BITS = 18, 27, 45  # ports and product of one DSP48E2
 
 
@@ -52,6 +54,10 @@ def requant_fits_dsp(node: Requant, source: TensorType) -> bool:
 
 
 def _check_topology(graph: Graph) -> None:
+    if graph.version != VERSION:
+        raise IRError(
+            f"graph '{graph.name}' has IR version {graph.version}, this program knows {VERSION}"
+        )
     if len(graph.nodes) < 2:
         raise IRError(f"graph '{graph.name}' has {len(graph.nodes)} nodes; needs Input and Output")
     seen: set[str] = set()
@@ -98,10 +104,10 @@ def _infer_node(node: Node, inputs: list[TensorType]) -> TensorType:
 
 def _infer_input(node: Input) -> TensorType:
     _check_positive(node, "height", "width", "channels", "bits")
-    if not node.bits <= node.port_bits <= 16:
+    if not node.bits <= node.port_bits <= MAX_CODE_BITS:
         raise IRError(
             f"input '{node.name}': bits {node.bits} of {node.port_bits}-bit pixels; "
-            "needs 1 <= bits <= port_bits <= 16"
+            f"needs 1 <= bits <= port_bits <= {MAX_CODE_BITS}"
         )
     lo, hi = activation_range(node.bits)
     return TensorType(node.height, node.width, node.channels, lo, hi, node.bits, False)
@@ -110,6 +116,8 @@ def _infer_input(node: Input) -> TensorType:
 def _infer_conv(node: Conv, source: TensorType) -> TensorType:
     _check_positive(node, "out_channels", "kernel", "stride", "groups")
     _check_codes(node, source)
+    if node.padding < 0:
+        raise IRError(f"node '{node.name}': padding is {node.padding}, must be at least 0")
     if source.channels % node.groups or node.out_channels % node.groups:
         raise IRError(
             f"conv '{node.name}': groups {node.groups} must divide {source.channels} input and "
@@ -174,16 +182,17 @@ def _check_weights(node: Conv | Linear, shape: tuple[int, ...], w_lo: int, w_hi:
 
 
 def _infer_requant(node: Requant, source: TensorType) -> TensorType:
-    _check_positive(node, "bits")
+    if not 1 <= node.bits <= MAX_CODE_BITS:
+        raise IRError(f"requant '{node.name}': bits {node.bits} must be in 1..{MAX_CODE_BITS}")
     if not 0 <= node.shift <= 62:
         raise IRError(f"requant '{node.name}': shift {node.shift} must be in 0..62")
     if node.mul is not None:
         _check_vector(node, "mul", node.mul, source.channels)
         _check_vector(node, "bias", node.bias, source.channels)
         lo, hi = _requant_sum_bounds(node, source)
-        if signed_bits(lo, hi) > 63:
+        if signed_bits(lo, hi) > 64:
             raise IRError(
-                f"requant '{node.name}': acc * mul + bias spans {lo}..{hi}, more than 63 bits; "
+                f"requant '{node.name}': acc * mul + bias spans {lo}..{hi}, more than 64 bits; "
                 "use a smaller shift"
             )
     lo, hi = activation_range(node.bits)
@@ -215,6 +224,8 @@ def _shrink(node: MaxPool | Reorg, source: TensorType, factor: int, exact: bool)
 
 
 def _infer_concat(node: Concat, inputs: list[TensorType]) -> TensorType:
+    if not inputs:
+        raise IRError(f"concat '{node.name}' has no sources; needs at least one")
     first = inputs[0]
     for name, other in zip(node.sources, inputs, strict=True):
         _check_codes(node, other)

@@ -66,8 +66,8 @@ class Alphas(NamedTuple):
 
 def init_alphas(layers: int) -> Alphas:
     """Return equal logits (uniform mixture); 0.01 as in the reference, the value is immaterial."""
-    logits = jnp.full((layers, len(WIDTHS)), 0.01, jnp.float32)
-    return Alphas(logits, logits)
+    shape = (layers, len(WIDTHS))
+    return Alphas(jnp.full(shape, 0.01), jnp.full(shape, 0.01))
 
 
 def soft_bits(

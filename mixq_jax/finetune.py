@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mixq_jax import detect, model, optim
-from mixq_jax.data.augment import AugmentConfig, augment
-from mixq_jax.loop import Batch, Step, TrainState
+from mixq_jax.data.augment import AugmentConfig
+from mixq_jax.loop import Batch, Step, TrainState, augmented
+from mixq_jax.optim import OptimConfig
 from mixq_jax.spec import NetSpec
 
 
@@ -21,7 +22,7 @@ class FinetuneConfig:
     steps: int
     batch: int
     seed: int = 0
-    optim: optim.OptimConfig = field(default_factory=optim.OptimConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
@@ -59,7 +60,7 @@ def make_step(spec: NetSpec, config: FinetuneConfig, bits: model.Bits) -> Step:
 
     def step(state: TrainState, batch: Batch, hyper: None):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        batch = Batch(*augment(key, *batch, config.augment))
+        batch = augmented(key, batch, config.augment)
         (_, (task, stats)), grads = jax.value_and_grad(objective, has_aux=True)(
             state.params, state.batch_stats, batch
         )

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
+from mixq_jax.data.augment import AugmentConfig, augment
 from mixq_jax.data.dacsdc import Dataset
 
 
@@ -48,6 +49,12 @@ def to_device(data: Dataset) -> DeviceData:
 def take(data: DeviceData, rows: Int[Array, " b"]) -> Batch:
     """Gather a batch and widen its bytes to float32."""
     return Batch(data.images[rows].astype(jnp.float32), data.boxes[rows], data.weights[rows])
+
+
+def augmented(key: PRNGKeyArray, batch: Batch, config: AugmentConfig) -> Batch:
+    """Return a changed batch; an image whose box left the frame gets weight 0."""
+    images, boxes, kept = augment(key, batch.images, batch.boxes, config)
+    return Batch(images, boxes, batch.weights * kept)
 
 
 def scan(step: Step) -> Callable:

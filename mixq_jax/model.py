@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from mixq_jax import quant
 from mixq_jax.bits import WIDTHS, Alphas, FixedBits, FloatBits, SoftBits, init_alphas
+from mixq_jax.convolve import convolve
 from mixq_jax.integer import RequantTable, requantise
 from mixq_jax.norm import BatchStats, affine, batch_norm, update
 from mixq_jax.pool import max_pool, space_to_depth
@@ -102,7 +103,7 @@ class Network(nn.Module):
         x = _quantise_input(spec, layer, index, value, bits)
         w = _quantise_weight(spec, layer, index, kernel, bits)
         self.sow("intermediates", f"{name}_input", x.hat)
-        acc = convolve(x.hat, w.hat, layer, groups)
+        acc = convolve(x.hat, w.hat, layer.stride, groups)
         self.sow("intermediates", f"{name}_acc", acc)
         scale = x.scale * w.scale
         y = self._norm(layer, acc, scale, train) if layer.norm else acc * scale
@@ -192,23 +193,6 @@ def _quantise_weight(
             width = layer_width(layer, widths, index, 0)
             step = _constant(table[WIDTHS.index(width)]) * quant.weight_deviation(kernel)
             return Scaled(quant.fixed_weight(kernel, step, width, narrow), step)
-
-
-def convolve(x: Array, kernel: Array, layer: ConvSpec, groups: int) -> Array:
-    """Convolve in full float32 (exact on integer codes below 2^24); 1x1 kernels as a product."""
-    precision = jax.lax.Precision.HIGHEST
-    if layer.kernel == 1 and groups == 1 and layer.stride == 1:
-        return jnp.einsum("nhwc,cm->nhwm", x, kernel[0, 0], precision=precision)
-    padding = (layer.kernel // 2, layer.kernel // 2)
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (layer.stride, layer.stride),
-        (padding, padding),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-        precision=precision,
-    )
 
 
 def init(spec: NetSpec, key: Array) -> dict:

@@ -10,8 +10,9 @@ from jaxtyping import Array, Float, Int
 
 from mixq_jax import detect, model, optim
 from mixq_jax.bits import WIDTHS, Relaxation, SoftBits, entropy, expected_bits, soft_bits
-from mixq_jax.data.augment import AugmentConfig, augment
-from mixq_jax.loop import Batch, Step, TrainState
+from mixq_jax.data.augment import AugmentConfig
+from mixq_jax.loop import Batch, Step, TrainState, augmented
+from mixq_jax.optim import OptimConfig
 from mixq_jax.spec import NetSpec
 from mixq_jax.surrogate import expected_cost
 
@@ -24,7 +25,7 @@ class SearchConfig:
     batch: int
     seed: int = 0
     relaxation: Relaxation = "softmax"
-    optim: optim.OptimConfig = field(default_factory=optim.OptimConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
@@ -91,7 +92,7 @@ def make_step(spec: NetSpec, config: SearchConfig, table: Float[Array, "l w a r"
     def step(state: TrainState, batch: Batch, hyper: Hyper):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         augment_key, bits_key = jax.random.split(key)
-        batch = Batch(*augment(augment_key, *batch, config.augment))
+        batch = augmented(augment_key, batch, config.augment)
         tau = temperature(hyper, state.step, config.steps)
         (total, (task, cost, stats)), grads = jax.value_and_grad(objective, has_aux=True)(
             state.params, state.batch_stats, batch, bits_key, hyper, tau

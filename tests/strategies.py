@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hypothesis strategies shared by the tests."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -86,35 +88,19 @@ def bit_widths() -> st.SearchStrategy[int]:
 
 
 def with_parameters(graph: Graph, seed: int) -> Graph:
-    """Return `graph` with random weights, biases and requantisation that use the whole range."""
+    """Return `graph` with random weights and biases, and requantisation that uses every code."""
     rng = np.random.default_rng(seed)
     for stage in stages(graph):
-        conv, channels = stage.conv, stage.conv.out_channels
+        conv, requant, channels = stage.conv, stage.requant, stage.conv.out_channels
         low, high = weight_range(conv.w_format.bits, conv.w_format.narrow)
         shape = (conv.kernel, conv.kernel, stage.source.channels, channels)
         weights = rng.integers(low, high, shape, endpoint=True)
         bias = rng.integers(-50, 50, channels, endpoint=True)
-        graph = graph.with_node(
-            Conv(
-                conv.name,
-                conv.source,
-                channels,
-                conv.kernel,
-                conv.w_format,
-                padding=conv.padding,
-                weights=weights,
-                bias=bias,
-            )
-        )
-        if stage.requant is not None:
-            spread = int(np.abs(weights).sum((0, 1, 2)).max()) * stage.source.hi + 1
-            shift = 16 + max(0, spread.bit_length() - 16)
-            unit = (stage.requant.hi if False else 1 << (shift + stage.requant.bits)) // spread
-            mul = rng.integers(1, max(2, unit), channels) * rng.choice((-1, 1), channels)
-            offset = rng.integers(0, 1 << (shift + stage.requant.bits), channels)
-            graph = graph.with_node(
-                Requant(
-                    stage.requant.name, conv.name, stage.requant.bits, shift, mul, offset // 2
-                )
-            )
+        graph = graph.with_node(replace(conv, weights=weights, bias=bias))
+        if requant is not None:
+            largest = int(np.abs(weights).sum((0, 1, 2)).max()) * stage.source.hi + 1
+            shift = max(0, 10 + largest.bit_length() - requant.bits)
+            mul = rng.integers(512, 1024, channels) * rng.choice((-1, 1), channels)
+            offset = rng.integers(-1, 1 << (shift + requant.bits), channels)
+            graph = graph.with_node(replace(requant, shift=shift, mul=mul, bias=offset))
     return graph

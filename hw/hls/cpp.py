@@ -15,20 +15,21 @@ def struct(name: str, members: Sequence[str]) -> str:
 
 def constant(name: str, value: int) -> str:
     """Return a static integer constant (members of type bool take True and False)."""
-    if isinstance(value, bool):
-        return f"static constexpr bool {name} = {str(value).lower()};"
-    return f"static constexpr int {name} = {value};"
+    kind, text = ("bool", str(value).lower()) if isinstance(value, bool) else ("int", value)
+    return f"static constexpr {kind} {name} = {text};"
 
 
-def lookup(kind: str, name: str, values: Sequence[int]) -> str:
+def lookup(name: str, values: Sequence[int]) -> str:
     """Return a constexpr member function from index to value.
 
     A function and not an array: static constexpr arrays of a C++14 struct need a definition too.
     """
     listed = ", ".join(map(str, values))
     return (
-        f"static constexpr {kind} {name}(int index) {{ "
-        f"constexpr {kind} values[] = {{{listed}}}; return values[index]; }}"
+        f"static constexpr int {name}(int index) {{\n"
+        f"    constexpr int values[] = {{{listed}}};\n"
+        "    return values[index];\n"
+        "  }"
     )
 
 

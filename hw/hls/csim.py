@@ -149,16 +149,15 @@ def run_binary(
     """Run a compiled test bench on `beats` in folder `scratch`; return the beats that come out."""
     Path(scratch, "in.bin").write_bytes(beats)
     limit = [] if frames_per_call is None else [str(frames_per_call)]
-    done = subprocess.run(
-        [*command, "write", "in.bin", "out.bin", *limit],
-        cwd=scratch,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    launch([*command, "write", "in.bin", "out.bin", *limit], scratch)
+    return Path(scratch, "out.bin").read_bytes()
+
+
+def launch(command: list[str], folder: Path) -> None:
+    """Run `command` in `folder`; raise CsimError with what it printed if it fails."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CsimError(done.stderr.strip() or f"C simulation ended with code {done.returncode}")
-    return Path(scratch, "out.bin").read_bytes()
 
 
 def _mismatch(node: str, got: np.ndarray, expected: np.ndarray) -> Mismatch:

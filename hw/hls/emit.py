@@ -115,41 +115,28 @@ def _top_header(top: str, port_bits: int) -> str:
 
 def _top_source(top: str, space: str, pipeline: Pipeline, texts: tuple[ProcessText, ...]) -> str:
     """Return the dataflow region: FIFOs, then one call per process in stream order."""
-    image_in, *fifos, result_out = pipeline.streams
+    image_in, *fifos, _ = pipeline.streams
     *lines, last = _signature(top, image_in.width_bits)
-    body = [
-        _LICENSE,
-        "",
-        '#include "top.hpp"',
-        "",
-        '#include "mixq/mixq.hpp"',
-        '#include "params.hpp"',
-        '#include "weights.hpp"',
-        "",
-        *lines,
-        f"{last} {{",
-        "#pragma HLS INTERFACE axis port = image_in",
-        "#pragma HLS INTERFACE axis port = result_out",
-        "#pragma HLS INTERFACE s_axilite port = frames",
-        "#pragma HLS INTERFACE s_axilite port = return",
-        "#pragma HLS DATAFLOW",
-    ]
-    for fifo, text in zip(fifos, texts, strict=False):
+    includes = ["top.hpp", "mixq/mixq.hpp", "params.hpp", "weights.hpp"]
+    interfaces = ["axis port = image_in", "axis port = result_out"]
+    interfaces += ["s_axilite port = frames", "s_axilite port = return"]
+    body = [_LICENSE, "", *(f'#include "{name}"' for name in includes), "", *lines, f"{last} {{"]
+    body += [f"#pragma HLS INTERFACE {interface}" for interface in interfaces]
+    body += ["#pragma HLS DATAFLOW"]
+    for fifo, text in zip(fifos, texts[:-1], strict=True):
         body += _fifo(fifo, text.word)
-    for index, text in enumerate(texts):
-        source = pipeline.streams[index].name
-        sink = pipeline.streams[index + 1].name
-        body += _call(space, text, source, sink)
-    assert result_out.name == pipeline.streams[-1].name
+    for process, text in zip(pipeline.processes, texts, strict=True):
+        (source,), (sink,) = pipeline.inputs(process.name), pipeline.outputs(process.name)
+        body += _call(space, text, source.name, sink.name)
     return "\n".join([*body, "}", ""])
 
 
 def _fifo(fifo: Stream, word: str) -> list[str]:
+    name = fifo.name
     return [
-        f"  hls::stream<mixq::{word} >",
-        f'      {fifo.name}("{fifo.name}");',
-        f"#pragma HLS STREAM variable = {fifo.name} depth = {fifo.depth}",
-        f"#pragma HLS AGGREGATE variable = {fifo.name} compact = bit",
+        f'  hls::stream<mixq::{word} >\n      {name}("{name}");',
+        f"#pragma HLS STREAM variable = {name} depth = {fifo.depth}",
+        f"#pragma HLS AGGREGATE variable = {name} compact = bit",
     ]
 
 
@@ -161,23 +148,17 @@ def _call(space: str, text: ProcessText, source: str, sink: str) -> list[str]:
 
 def _testbench(top: str, pipeline: Pipeline) -> str:
     first, last = pipeline.processes[0], pipeline.processes[-1]
-    port, beats = (
-        f"mixq::csim::testbench<{first.port_bits}>",
-        (
-            input_beats(first),
-            output_beats(last),
-        ),
-    )
-    return "\n".join(
-        [
-            _LICENSE,
-            "",
-            '#include "../src/top.hpp"',
-            '#include "csim/testbench.hpp"',
-            "",
-            "int main(int argc, char** argv) {",
-            f"  return {port}(argc, argv, {top}, {beats[0]}, {beats[1]});",
-            "}",
-            "",
-        ]
-    )
+    arguments = f"argc, argv, {top}, {input_beats(first)}, {output_beats(last)}"
+    body = [
+        _LICENSE,
+        "",
+        '#include "../src/top.hpp"',
+        '#include "csim/testbench.hpp"',
+        "",
+        "int main(int argc, char** argv) {",
+        f"  return mixq::csim::testbench<{first.port_bits}>(",
+        f"      {arguments});",
+        "}",
+        "",
+    ]
+    return "\n".join(body)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """C++ description of a packing plan: one struct for every multiplication."""
 
+from itertools import starmap
+
 from hw.device import dsp
 from hw.hls.build_plan import HlsError
 from hw.hls.cpp import constant, lookup, struct
@@ -38,8 +40,8 @@ def check_supported(plan: PackPlan, process: str) -> None:
     for supported, what in rules:
         if not supported:
             raise HlsError(
-                f"process '{process}': its packing plan uses {what}; the C++ templates run plans of "
-                "modes every and chain with gapless lanes of one row"
+                f"process '{process}': its packing plan uses {what}; the C++ templates run "
+                "plans of modes every and chain with gapless lanes of one row"
             )
 
 
@@ -73,9 +75,7 @@ def _members(plan: PackPlan, piece: Piece) -> list[str]:
         "field_group": [group for group, _ in outputs],
         "field_shift": [shift for _, shift in outputs],
     }
-    return [constant(name, value) for name, value in numbers.items()] + [
-        lookup("int", name, values) for name, values in tables.items()
-    ]
+    return [*starmap(constant, numbers.items()), *starmap(lookup, tables.items())]
 
 
 def _fields_of_products(word: Word) -> list[int]:

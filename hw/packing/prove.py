@@ -199,12 +199,11 @@ def counterexample(
     shape = (*got.shape[:-1], max(weights.shape[-2], acts.shape[-2]))
     one_weights = np.broadcast_to(weights, (*shape, weights.shape[-1]))[tuple(index)]
     one_acts = np.broadcast_to(acts, (*shape, acts.shape[-1]))[tuple(index)]
-    where = tuple(index), field
+    got_value, want_value = got[(*index, field)], want[(*index, field)]
     return (
-        f"counterexample: {shape[-1]} multiplications starting with weights "
-        f"{one_weights[0].tolist()} and activations {one_acts[0].tolist()} give "
-        f"{got[where[0]][field]} at output (group, row, column - tap) = "
-        f"{output(word, word.fields[field].terms[0])}, want {want[where[0]][field]}"
+        f"counterexample (N = {shape[-1]}): weights {one_weights[0].tolist()}, activations "
+        f"{one_acts[0].tolist()} give {got_value}, want {want_value}, at output (group, row, "
+        f"column - tap) = {output(word, word.fields[field].terms[0])}"
     )
 
 

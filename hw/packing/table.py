@@ -43,8 +43,11 @@ class PackTable:
         """Return the fastest plan that a layer can use.
 
         A dense layer needs `groups` to divide `out_channels` (None: any), a depthwise layer one
-        group, because its output channels do not share an activation.
+        group, because its output channels do not share an activation. Raises PackError for
+        `out_channels` < 1 and as `plans` does.
         """
+        if out_channels is not None and out_channels < 1:
+            raise PackError(f"out_channels {out_channels} must be at least 1")
         return next(
             plan
             for plan in self.plans(w_bits, a_bits)
@@ -71,21 +74,29 @@ def table(dsp_name: str, kernel: int, narrow: bool = True) -> PackTable:
 def _plans(
     dsp_name: str, kernel: int, narrow: bool, w_bits: int, a_bits: int
 ) -> tuple[PackPlan, ...]:
-    check_cell(kernel, w_bits, a_bits, narrow)
-    rows = _stored()[dsp_name][_key(kernel, narrow)][f"w{w_bits}a{a_bits}"]
     return tuple(
-        certify(build_plan(dsp(dsp_name), kernel, w_bits, a_bits, narrow, _decode(row)))
-        for row in rows
+        certify(build_plan(dsp(dsp_name), kernel, w_bits, a_bits, narrow, geometry))
+        for geometry in stored_geometries(dsp_name, kernel, w_bits, a_bits, narrow)
     )
 
 
+def stored_geometries(
+    dsp_name: str, kernel: int, w_bits: int, a_bits: int, narrow: bool = True
+) -> tuple[Geometry, ...]:
+    """Return what tables.json holds for a cell; raise PackError for a cell outside the tables."""
+    check_cell(kernel, w_bits, a_bits, narrow)
+    rows = read_tables(PATH)[dsp_name][_key(kernel, narrow)][f"w{w_bits}a{a_bits}"]
+    return tuple(_decode(row) for row in rows)
+
+
 @cache
-def _stored() -> dict:
-    content = json.loads(PATH.read_text())
+def read_tables(path: Path) -> dict:
+    """Return the rows of a tables file by DSP, table and cell; raise PackError for its version."""
+    content = json.loads(path.read_text())
     if content["version"] != VERSION:
         raise PackError(
-            f"{PATH.name} has version {content['version']}, this code reads {VERSION}; "
-            "regenerate it with write_tables"
+            f"{path.name} has version {content['version']}, this code reads {VERSION}; "
+            "regenerate it with hw.packing.table.write_tables"
         )
     return content["dsps"]
 

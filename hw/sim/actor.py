@@ -15,15 +15,15 @@ Schedule = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Actor:
-    """A loop with initiation interval 1. `marks`: its last iteration in each observed frame."""
+    """A loop with initiation interval 1.
+
+    `observed`: its iterations of the observed frames; `marks`: the ones, in order, whose times are
+    wanted, here those that write the last word of each frame.
+    """
 
     name: str
+    observed: int
     marks: tuple[int, ...]
-
-    @property
-    def observed(self) -> int:
-        """Iterations that belong to the observed frames."""
-        return self.marks[-1] + 1
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,21 @@ def network(pipeline: Pipeline, frames: int) -> Network:
                 words=frames * stream.tokens,
             )
         )
-    actors = tuple(
-        Actor(name, tuple(last_iteration(process, frame) for frame in range(frames)))
-        for name, process in processes.items()
+    return Network(
+        tuple(_actor(process, pipeline, frames) for process in pipeline.processes), tuple(fifos)
     )
-    return Network(actors, tuple(fifos))
 
 
-def last_iteration(process: Process, frame: int) -> int:
-    """Return the last iteration of `process` for `frame`; a window runs p + 1 phases behind."""
-    end = (frame + 1) * process_cycles(process)
+def iterations(process: Process, frames: int) -> int:
+    """Return the iterations of `process` for `frames` frames; a window runs p + 1 phases more."""
+    total = frames * process_cycles(process)
     if isinstance(process, Window):
-        end += (process.padding + 1) * max(window_words(process))
-    return end - 1
+        total += (process.padding + 1) * max(window_words(process))
+    return total
+
+
+def _actor(process: Process, pipeline: Pipeline, frames: int) -> Actor:
+    (output,) = pipeline.outputs(process.name)
+    last_words = (frame * output.tokens - 1 for frame in range(1, frames + 1))
+    marks = tuple(int(write_at(process, word)) for word in last_words)
+    return Actor(process.name, iterations(process, frames), marks)

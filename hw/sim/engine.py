@@ -29,9 +29,13 @@ _NONE = np.zeros(0, np.int64)
 
 @dataclass
 class ActorTrace:
-    """What is kept of an actor: slack of its last iteration, stall cycles, times of its marks."""
+    """What is kept of an actor: slack of its last iteration, stall cycles, times of its marks.
+
+    `end` is the cycle after its last observed iteration.
+    """
 
     slack: int = 0
+    end: int = 0
     input_empty_cycles: int = 0
     output_full_cycles: int = 0
     mark_times: list[int] = field(default_factory=list)
@@ -114,7 +118,10 @@ def run(
 
 def _run_chunk(network, progress, targets, actors, fifos) -> Progress:
     links = [_link(network.fifos[f], f, progress, targets, fifos[f]) for f in range(len(fifos))]
-    spans = [_span(network, a, links, actors[a].slack) for a in range(len(actors))]
+    spans = [
+        _span(network, a, links, actors[a].slack, progress.fired[a], targets[a])
+        for a in range(len(actors))
+    ]
     _settle(network, progress, targets, links, spans)
     for actor, trace, span, fired, target in zip(
         network.actors, actors, spans, progress.fired, targets, strict=True
@@ -185,16 +192,21 @@ def _link(fifo: Fifo, f: int, progress: Progress, targets: list[int], trace: Fif
     )
 
 
-def _span(network: Network, actor: int, links: list[_Link], slack: int) -> _Span:
-    inputs, outputs = network.inputs[actor], network.outputs[actor]
-    moves = [links[f].reads for f in inputs] + [links[f].writes for f in outputs]
-    events = np.unique(np.concatenate(moves)) if moves else _NONE
+def _span(
+    network: Network, actor: int, links: list[_Link], start: int, fired: int, target: int
+) -> _Span:
+    reads = [(f, links[f].reads - fired) for f in network.inputs[actor]]
+    writes = [(f, links[f].writes - fired) for f in network.outputs[actor]]
+    moves = np.zeros(target - fired, bool)
+    for _, iterations in reads + writes:
+        moves[iterations] = True
+    slot = np.cumsum(moves) - 1
     return _Span(
-        events,
-        np.full(len(events), slack),
-        [(f, np.searchsorted(events, links[f].reads)) for f in inputs],
-        [(f, np.searchsorted(events, links[f].writes)) for f in outputs],
-        slack,
+        fired + np.flatnonzero(moves),
+        np.full(slot[-1] + 1 if len(slot) else 0, start),
+        [(f, slot[iterations]) for f, iterations in reads],
+        [(f, slot[iterations]) for f, iterations in writes],
+        start,
     )
 
 
@@ -207,11 +219,16 @@ def _count(actor, trace: ActorTrace, span: _Span, links, fired: int, target: int
     seen = np.searchsorted(span.events, actor.observed)
     trace.input_empty_cycles += int((starved - before)[:seen].sum())
     trace.output_full_cycles += int((span.slack - starved)[:seen].sum())
-    for mark in actor.marks:
-        if fired <= mark < target:
-            event = np.searchsorted(span.events, mark, "right") - 1
-            trace.mark_times.append(mark + int(span.slack[event] if event >= 0 else span.start))
+    trace.mark_times += [_time(span, mark) for mark in actor.marks if fired <= mark < target]
+    if fired < actor.observed <= target:
+        trace.end = _time(span, actor.observed - 1) + 1
     trace.slack = int(span.slack[-1]) if len(span.events) else span.start
+
+
+def _time(span: _Span, iteration: int) -> int:
+    """Return when `iteration` of the chunk fires; slack changes only at events."""
+    event = np.searchsorted(span.events, iteration, "right") - 1
+    return iteration + int(span.slack[event] if event >= 0 else span.start)
 
 
 def _keep(trace: FifoTrace, link: _Link) -> None:

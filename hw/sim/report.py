@@ -64,11 +64,9 @@ def simulate(pipeline: Pipeline, frames: int = 3, *, clock_mhz: float) -> SimRep
         raise ValueError(f"simulate got frames={frames}; an interval needs at least 2")
     model = network(pipeline, frames)
     actors, fifos = run(model)
-    latency = {process.name: LATENCY_CYCLES[type(process)] for process in pipeline.processes}
-    ends = [trace.mark_times[-1] + 1 for trace in actors]
-    cycles = max(ends)
-    result = pipeline.processes[-1].name
-    completions = tuple(time + 1 + latency[result] for time in actors[-1].mark_times)
+    cycles = max(trace.end for trace in actors)
+    lag = 1 + LATENCY_CYCLES[type(pipeline.processes[-1])]
+    completions = tuple(time + lag for time in actors[-1].mark_times)
     interval = completions[-1] - completions[-2]
     return SimReport(
         frames,
@@ -84,9 +82,9 @@ def simulate(pipeline: Pipeline, frames: int = 3, *, clock_mhz: float) -> SimRep
                 actor.observed,
                 trace.input_empty_cycles,
                 trace.output_full_cycles,
-                cycles - end,
+                cycles - trace.end,
             )
-            for actor, trace, end in zip(model.actors, actors, ends, strict=True)
+            for actor, trace in zip(model.actors, actors, strict=True)
         ),
         tuple(
             FifoReport(fifo.name, fifo.depth, fifo.latency, trace.peak_words)

@@ -52,7 +52,7 @@ def meadow(rng: np.random.Generator, height: int, width: int) -> Field:
 def water(rng: np.random.Generator, height: int, width: int) -> Field:
     swell = noise(rng, height, width, cells=5, octaves=4, decay=0.8, stretch=4)
     glints = rng.random((height, width), np.float32) > 0.995
-    return 0.4 + 0.5 * swell + 0.4 * glints
+    return 0.4 + 0.5 * swell + np.float32(0.4) * glints
 
 
 def ripples(rng: np.random.Generator, height: int, width: int) -> Field:
@@ -65,7 +65,7 @@ def ripples(rng: np.random.Generator, height: int, width: int) -> Field:
 def furrows(rng: np.random.Generator, height: int, width: int) -> Field:
     along, _ = _phase(rng, height, width)
     rows = (along * rng.uniform(5, 10)) % 1 < 0.5
-    return 0.3 + 0.35 * rows + 0.5 * noise(rng, height, width, octaves=6, decay=0.8)
+    return 0.3 + np.float32(0.35) * rows + 0.5 * noise(rng, height, width, octaves=6, decay=0.8)
 
 
 def paving(rng: np.random.Generator, height: int, width: int) -> Field:

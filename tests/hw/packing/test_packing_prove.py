@@ -22,9 +22,7 @@ from hw.packing.prove import (
 from hw.packing.search import KERNELS
 
 E2 = dsp("dsp48e2")
-COUNTEREXAMPLE = (
-    r"counterexample: .*weights \[.*\] and activations \[.*\] give -?\d+ at .*want -?\d+"
-)
+COUNTEREXAMPLE = r"counterexample \(N = \d+\): weights \[.*\], activations \[.*\] give -?\d+, want"
 
 
 def plan_of(
@@ -56,7 +54,7 @@ KNOWN_BAD = {
     "K5 w6a2, weights split: lower word needs 28 bits": plan_of(
         5, (6, 2), (1, 5, 3), [(27, 6, 6), (27, 6, 6)], Cut("w", 3)
     ),
-    "K3 w7a7, weights split: upper word needs 29 bits": plan_of(
+    "K3 w7a7, weights split: lower word needs 28 bits": plan_of(
         3, (7, 7), (1, 3, 2), [(27, 12, 12), (27, 12, 12)], Cut("w", 3)
     ),
     "K3 w5a3 3x2, full range in a full port": plan_of(
@@ -89,10 +87,11 @@ def test_good_neighbours_of_the_bad_geometries_pass():
 def test_message_names_plan_reason_and_operands():
     with pytest.raises(PackError) as error:
         prove(KNOWN_BAD["K3 w8a2, weights split: lower word needs 19 bits"])
-    assert str(error.value).startswith(
+    assert str(error.value) == (
         "filter plan for dsp48e2 kernel 3 w8a2 (1 x 3 x 4 lanes, 2 DSP, chain 1, 0 known bits): "
-        "weight words span 0..247695, too wide for a signed 18-bit port; counterexample: "
-        "1 multiplications starting with weights [15, 15, 15] and activations [1, 0, 0, 0] give "
+        "weight words span 0..247695, too wide for a signed 18-bit port; counterexample (N = 1): "
+        "weights [15, 15, 15], activations [1, 0, 0, 0] give 127, want 15, at output (group, row, "
+        "column - tap) = (0, 0, 0)"
     )
 
 

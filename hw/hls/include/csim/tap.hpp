@@ -48,7 +48,7 @@ class Tap {
 
  private:
   void put(const std::string& name, long long value) {
-    if (file_ == nullptr) file_ = std::fopen((name + ".tap").c_str(), "wb");
+    if (file_ == nullptr) file_ = std::fopen((name + ".tap").c_str(), "ab");
     if (file_ == nullptr || std::fwrite(&value, sizeof value, 1, file_) != 1) {
       std::fprintf(stderr, "C simulation: cannot write %s.tap here\n", name.c_str());
       std::_Exit(2);

@@ -82,7 +82,9 @@ void run_frames(Top top, const unsigned char* in, long in_beats, long out_beats,
       std::fprintf(stderr, "test bench: wrong `last` flag on beat %ld\n", i);
       std::exit(1);
     }
-    for (int b = 0; b < BITS / 8; ++b) out.push_back(beat.data.range(8 * b + 7, 8 * b).to_uint());
+    for (int b = 0; b < BITS / 8; ++b) {
+      out.push_back((unsigned char)beat.data.range(8 * b + 7, 8 * b).to_uint());
+    }
   }
 }
 

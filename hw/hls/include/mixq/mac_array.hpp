@@ -114,11 +114,9 @@ void accumulate(const Products<C>& products, int tap_step, bool row_starts, bool
 #pragma HLS UNROLL
     for (int o = 0; o < S::SPAN; ++o) {
 #pragma HLS UNROLL
-      ap_int<C::acc_bits> before = partial[l][o];
-      if (step_starts) before = 0;
-      if (step_starts && !row_starts && o + C::columns < S::SPAN) {
-        before = partial[l][o + C::columns];
-      }
+      const int moved = o + C::columns < S::SPAN ? o + C::columns : o;
+      const bool is_new = step_starts && (row_starts || moved == o);
+      const ap_int<C::acc_bits> before = step_starts ? partial[l][moved] : partial[l][o];
       ap_int<C::acc_bits> arriving = 0;
       for (int t = 0; t < C::tap_steps; ++t) {
 #pragma HLS UNROLL
@@ -127,7 +125,7 @@ void accumulate(const Products<C>& products, int tap_step, bool row_starts, bool
           arriving = products[l / C::groups][l % C::groups][shift];
         }
       }
-      partial[l][o] = before + arriving;
+      partial[l][o] = is_new ? arriving : ap_int<C::acc_bits>(before + arriving);
     }
   }
 }

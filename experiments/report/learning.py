@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sections on what was learnt: bits per layer, search, training, accuracy, sample detections."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from experiments.report import colours, figures
+from experiments.report.detections import shots
+from experiments.report.document import chosen_bits
+from experiments.report.elements import (
+    Markup,
+    bar,
+    change,
+    count,
+    figure,
+    grid,
+    join,
+    legend,
+    number,
+    percent,
+    section,
+    signed,
+    svg_image,
+    table,
+    tag,
+)
+from experiments.report.record import RunRecord, SearchTrace
+
+COSTS = {"dsp": "DSP work", "bitops": "Bit operations", "bram": "On-chip memory"}
+NETWORKS = {
+    "float": "float",
+    "quant": "quantised",
+    "integer": "integer",
+    "constant_box": "constant box",
+}
+
+
+def bits_section(record: RunRecord) -> Markup | None:
+    """Show the bits of every layer as a strip, and the cost against the reference widths."""
+    bits, search = chosen_bits(record), record.result("search")
+    if bits is None:
+        return None
+    lead = "Width of the weights and of the input activations of every layer."
+    if search is None:
+        lead += " The widths were given; no search was run."
+    elif search["bits"] != bits:
+        lead += " The network was trained at given widths, not at those the search found."
+    cost = _cost_table(search) if search else ""
+    return section("Bits per layer", lead, _strip(bits), cost, id_="bits")
+
+
+def _strip(bits: Mapping[str, list[int]]) -> Markup:
+    def cells(operand: int) -> list[Markup]:
+        return [_width(pair[operand]) for pair in bits.values()]
+
+    rows = (("weights", *cells(0)), ("activations", *cells(1)))
+    return table(("", *bits), rows, "strip")
+
+
+def _width(bits: int) -> Markup:
+    tone = " dark" if bits in colours.DARK_WIDTHS else ""
+    return tag("span", bits, class_=f"width{tone}", style=f"background:{colours.WIDTHS[bits]}")
+
+
+def _cost_table(search: Mapping) -> Markup:
+    cost, references = search["cost"], search["reference_cost"]
+    rows = []
+    for name in _ordered(cost):
+        value, others = cost[name], [reference[name] for reference in references.values()]
+        top = max(value, *others)
+        compared = (cell for other in others for cell in (number(other), change(value, other)))
+        shown = bar(value / top, colours.BLUE, others[0] / top)
+        rows.append((COSTS.get(name, name), shown, number(value), *compared))
+    compared = (cell for name in references for cell in (name, "change"))
+    content = table(("", "", "searched", *compared), rows, "bars")
+    note = "64 × work / MACs of layer 0. Line: the reference widths."
+    return figure("Cost of the searched widths", content, note, "model")
+
+
+def _ordered(costs: Iterable[str]) -> list[str]:
+    """Return the names of costs, the one that is searched for first."""
+    return sorted(costs, key=lambda name: (name not in COSTS, [*COSTS, name].index(name)))
+
+
+def search_section(record: RunRecord) -> Markup | None:
+    """Show how the search came to its widths: probabilities, entropy, cost, losses."""
+    trace, result = record.search, record.result("search")
+    if trace is None:
+        return None
+    lead = (
+        f"{count(len(trace.step))} steps; temperature {number(trace.tau[0])} to "
+        f"{number(trace.tau[-1])}. Each panel below is one layer: the probability of every width, "
+        "step by step. A panel of one colour is a decision."
+    )
+    references = result["reference_cost"] if result else {}
+    return section(
+        "Search",
+        lead,
+        legend((f"{bits} bits", colour) for bits, colour in colours.WIDTHS.items()),
+        grid(*_panels(record, trace), class_="grid small"),
+        grid(*_search_figures(record, trace), *_costs(trace, references)),
+        id_="search",
+    )
+
+
+def _panels(record: RunRecord, trace: SearchTrace) -> list[Markup]:
+    widths, panels = tuple(colours.WIDTHS), []
+    for index, layer in enumerate(record.layers):
+        shares = trace.probability_w[:, index], trace.probability_a[:, index]
+        w, a = (widths[share[-1].argmax()] for share in shares)
+        svg = figures.width_shares(trace.step, *shares)
+        alt = f"Probabilities of the widths of {layer}: ends at weights {w}, activations {a} bits"
+        title = f"{layer}: {w} × {a} bits"
+        panels.append(figure(title, svg_image(svg, alt), class_="panel"))
+    return panels
+
+
+def _search_figures(record: RunRecord, trace: SearchTrace) -> list[Markup]:
+    losses = {name: trace.losses[name] for name in ("total", "box", "objectness")}
+    cards = [_loss_figure("Loss of the supernet", trace.step, losses)]
+    for name, entropy in (("weights", trace.entropy_w), ("activations", trace.entropy_a)):
+        svg = figures.entropy_map(trace.step, entropy, record.layers)
+        note = "Dark: undecided. Bright: one width has all the probability."
+        title = f"Entropy of the {name}' widths"
+        cards.append(figure(title, svg_image(svg, f"{title} by layer and step, in nats"), note))
+    return cards
+
+
+def _costs(trace: SearchTrace, references: Mapping[str, Mapping[str, float]]) -> list[Markup]:
+    cards = []
+    for name in _ordered(trace.cost):
+        expected = trace.cost[name]
+        lines = {label: cost[name] for label, cost in references.items()}
+        svg = figures.cost_curve(trace.step, expected, trace.argmax_cost[name], lines)
+        title = COSTS.get(name, name)
+        alt = f"{title}: expected {number(expected[-1])} at the end"
+        note = "Where the lines meet, the mixture has become a choice."
+        cards.append(figure(title, svg_image(svg, alt), note, "model"))
+    return cards
+
+
+def training_section(record: RunRecord) -> Markup | None:
+    """Show losses and IoU during training, and the IoU of every form of the network."""
+    trace, result, test = record.train, record.result("train"), record.result("test")
+    if trace is None and test is None:
+        return None
+    cards = []
+    if trace is not None:
+        cards.append(_loss_figure("Loss at the chosen widths", trace.step, trace.losses))
+        if len(trace.iou):
+            cards.append(_iou_figure(trace, test))
+    if test is not None:
+        cards.append(_accuracy(test))
+    start = ""
+    if result is not None:
+        origin = "the supernet's weights" if result["warm_start"] else "random weights"
+        start = f"{count(result['steps'])} steps from {origin}. "
+    lead = join((start, "IoU is the mean over frames of the overlap with the labelled box."))
+    return section("Training and accuracy", lead, grid(*cards), _differences(test), id_="training")
+
+
+def _loss_figure(title: str, step, losses) -> Markup:
+    svg = figures.loss_curves(step, losses)
+    note = "Pale: means of equal bins of steps. Dark: their moving mean."
+    return figure(title, svg_image(svg, f"{title}: ends at {number(losses['total'][-1])}"), note)
+
+
+def _iou_figure(trace, test: Mapping | None) -> Markup:
+    lines = {NETWORKS[name]: test["iou"][name] for name in ("integer", "constant_box") if test}
+    svg = figures.iou_curve(trace.iou_step, trace.iou, lines)
+    note = "Training: the quantised network on a part of the test split. Lines: all of it."
+    drawing = svg_image(svg, f"IoU during training: ends at {trace.iou[-1]:.3f}")
+    return figure("IoU during training", drawing, note, "measured")
+
+
+def _accuracy(test: Mapping) -> Markup:
+    iou = test["iou"]
+    rows = [
+        (label, bar(iou[name], _tone(name)), tag("strong", f"{iou[name]:.4f}"))
+        for name, label in NETWORKS.items()
+    ]
+    shift = iou["integer"] - iou["quant"]
+    note = (
+        f"{count(test['frames'])} test frames. Integer less quantised: "
+        f"{signed(f'{abs(shift):.4f}', shift)}. "
+        "The constant box sits in the centre and has the median size of the training boxes."
+    )
+    content = table(("network", "", "IoU"), rows, "bars")
+    return figure("IoU of every form", content, note, "measured")
+
+
+def _tone(network: str) -> str:
+    return {"integer": colours.BLUE, "constant_box": colours.VERMILION}.get(network, colours.GREY)
+
+
+def _differences(test: Mapping | None) -> Markup | str:
+    if test is None:
+        return ""
+    shares = {
+        layer: percent(differing / total, 3) if differing else "0"
+        for layer, (differing, total) in test["differences"].items()
+    }
+    differing, total = (sum(column) for column in zip(*test["differences"].values(), strict=True))
+    note = (
+        f"{count(differing)} of {count(total)} activation codes differ where floating point rounds "
+        "half to even and the integer multiplier rounds half up, and downstream of such places."
+    )
+    content = table(("", *shares), [("codes that differ", *shares.values())], "compact")
+    return figure("Quantised against integer network", content, note, "measured")
+
+
+def detections_section(record: RunRecord) -> Markup | None:
+    """Show sample frames with the labelled and the predicted box."""
+    if record.detections is None or not len(record.detections.images):
+        return None
+    lead = (
+        "Integer network on test frames. Right of each frame: the surroundings of the labelled box."
+    )
+    keys = legend((("label", colours.LABEL_BOX), ("prediction (dashed)", colours.PREDICTION_BOX)))
+    return section(
+        "Sample detections",
+        lead,
+        keys,
+        grid(*shots(record.detections), class_="grid shots"),
+        id_="detections",
+    )
+
+
+SECTIONS: tuple[Callable[[RunRecord], Markup | None], ...] = (
+    bits_section,
+    search_section,
+    training_section,
+    detections_section,
+)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shapes of the documents that the stages write, and the check that a document has its shape."""
+
+from typing import Any
+
+NUMBER = (int, float)
+BITS = {"*": [int]}
+COST = {"*": NUMBER}
+
+# A shape is a type (or types), [shape of every element], {key: shape}; the key "*" is any key.
+DOCUMENTS: dict[str, Any] = {
+    "run.json": {
+        "schema": int,
+        "preset": str,
+        "options": dict,
+        "versions": {"*": str},
+        "network": {"name": str, "height": int, "width": int, "layers": [str]},
+        "device": {
+            "name": str,
+            "part": str,
+            "dsp": int,
+            "lut": int,
+            "bram18": int,
+            "clock_mhz": NUMBER,
+        },
+        "data": {"source": str, "train_frames": int, "test_frames": int},
+    },
+    "search/result.json": {
+        "bits": BITS,
+        "cost": COST,
+        "reference_cost": {"*": COST},
+        "seconds": NUMBER,
+    },
+    "train/result.json": {"bits": BITS, "warm_start": bool, "steps": int, "seconds": NUMBER},
+    "test/result.json": {
+        "frames": int,
+        "iou": {"float": NUMBER, "quant": NUMBER, "integer": NUMBER, "constant_box": NUMBER},
+        "differences": {"*": [int]},
+        "seconds": NUMBER,
+    },
+    "export/result.json": {"files": int, "bytes": int, "digest": str, "seconds": NUMBER},
+    "simulate/result.json": {
+        "csim": {
+            "frames": int,
+            "mismatches": int,
+            "seconds": NUMBER,
+            "compile_seconds": NUMBER,
+            "compared": str,
+        },
+        "cycles": {
+            "interval": int,
+            "latency": int,
+            "bottleneck": str,
+            "fps_at_clock": NUMBER,
+            "per_process": {
+                "*": {"closed_form": int, "busy": int, "stall_input": int, "stall_output": int}
+            },
+            "fifos": {"*": {"depth": int, "peak": int}},
+        },
+        "resources": {"dsp": int, "lut": int, "bram18": int},
+        "layers": [
+            {
+                **dict.fromkeys(("name", "technique"), str),
+                **dict.fromkeys(("w", "a", "pe", "simd", "kernel_rows", "requant_lanes"), int),
+                **dict.fromkeys(("chain", "dsp", "mac_cycles", "lut", "bram18"), int),
+                "macs_per_dsp": NUMBER,
+            }
+        ],
+        "seconds": NUMBER,
+    },
+}
+
+
+def check(value: Any, shape: Any, name: str = "the document") -> None:
+    """Raise ValueError naming the first part of `value` that `shape` does not allow."""
+    match shape:
+        case {"*": inner}:
+            _expect(value, dict, name)
+            for key, part in value.items():
+                check(part, inner, f"{name}.{key}")
+        case dict():
+            _expect(value, dict, name)
+            for key, inner in shape.items():
+                if key not in value:
+                    raise ValueError(f"{name} has no '{key}'")
+                check(value[key], inner, f"{name}.{key}")
+        case [inner]:
+            _expect(value, list, name)
+            for index, part in enumerate(value):
+                check(part, inner, f"{name}[{index}]")
+        case _:
+            _expect(value, shape, name)
+
+
+def _expect(value: Any, types: type | tuple[type, ...], name: str) -> None:
+    types = types if isinstance(types, tuple) else (types,)
+    # bool is an int to Python, not to a reader of JSON.
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        allowed = " or ".join(kind.__name__ for kind in types)
+        raise ValueError(f"{name} is {str(value)[:40]!r}, not {allowed}")

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small designs with parameters, and several of them compiled into one C simulation."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from hw.chain import stages
+from hw.design import Design, Folding, LayerDesign
+from hw.device import device
+from hw.hls import BuildPlan, emit, write
+from hw.hls.beats import pack_frames, unpack_results
+from hw.hls.csim import run_binary
+from hw.hls.taps import decode_taps
+from hw.hls.toolchain import compile_cpp
+from hw.ir import Conv, Graph, Input, MaxPool, Output, Requant, WeightFormat
+from hw.packing import table
+from tests.strategies import with_parameters
+
+
+def tiny_graph(seed: int = 0) -> Graph:
+    """Three layers: K = 3 with padding and pool, K = 1, and a head with bias."""
+    nodes = (
+        Input("image", 6, 7, 3, 5),
+        Conv("conv0", "image", 4, 3, WeightFormat(4), padding=1),
+        Requant("act0", "conv0", 4),
+        MaxPool("pool0", "act0"),
+        Conv("conv1", "pool0", 4, 1, WeightFormat(3), padding=0),
+        Requant("act1", "conv1", 3),
+        Conv("conv2", "act1", 2, 3, WeightFormat(2, narrow=False), padding=1),
+        Output("output", "conv2"),
+    )
+    return with_parameters(Graph("tiny", nodes), seed)
+
+
+def tiny_design(seed: int = 0) -> Design:
+    """The tiny graph with a different kind of folding in every layer."""
+    foldings = (Folding(2, 3, 3, 2), Folding(1, 2, 1, 1), Folding(1, 1, 1, 1))
+    return map_graph(tiny_graph(seed), foldings)
+
+
+def map_graph(graph: Graph, foldings: Sequence[Folding]) -> Design:
+    """Map `graph` with the fastest plan whose columns fit, at the given foldings."""
+    layers = []
+    for stage, folding in zip(stages(graph), foldings, strict=True):
+        conv = stage.conv
+        plans = table("dsp48e2", conv.kernel, conv.w_format.narrow)
+        fitting = (
+            plan
+            for plan in plans.plans(conv.w_format.bits, stage.source.bits)
+            if plan.columns <= stage.source.width
+            and conv.out_channels % (plan.groups * folding.pe) == 0
+        )
+        layers.append(LayerDesign(conv.name, folding, next(fitting)))
+    return Design(graph, device("xczu3eg"), 250.0, tuple(layers))
+
+
+def random_frames(graph: Graph, count: int, seed: int) -> np.ndarray:
+    """Uniform pixels, the first frame half black and half white."""
+    image = graph.input
+    top = (1 << image.port_bits) - 1
+    frames = np.random.default_rng(seed).integers(
+        0, top, (count, image.height, image.width, image.channels), endpoint=True
+    )
+    frames[0] = np.where(frames[0] > top // 2, top, 0)
+    return frames
+
+
+def simulate_all(
+    designs: Sequence[Design], frames: Sequence[np.ndarray], scratch: Path
+) -> list[dict[str, np.ndarray]]:
+    """Compile all designs into one program; return every node's integers of every design."""
+    plans = [
+        emit(replace(design, graph=replace(design.graph, name=f"net{index}")))
+        for index, design in enumerate(designs)
+    ]
+    for index, plan in enumerate(plans):
+        write(plan, scratch / str(index))
+    main = scratch / "main.cpp"
+    main.write_text(_main(plans))
+    program = scratch / "program"
+    include = [scratch / "0" / "include", scratch / "0" / "include" / "csim"]
+    compile_cpp([main], program, include, ("MIXQ_TAP",))
+    return [
+        _simulate(plan, design.graph, pixels, [str(program), str(index)], scratch / str(index))
+        for index, (plan, design, pixels) in enumerate(zip(plans, designs, frames, strict=True))
+    ]
+
+
+def _simulate(
+    plan: BuildPlan, graph: Graph, frames: np.ndarray, command: list[str], folder: Path
+) -> dict[str, np.ndarray]:
+    first, last = plan.pipeline.processes[0], plan.pipeline.processes[-1]
+    beats = run_binary(command, pack_frames(first, frames), folder)
+    values = decode_taps(plan.pipeline, graph, folder)
+    return values | {graph.output.name: unpack_results(last, beats)}
+
+
+def _main(plans: Sequence[BuildPlan]) -> str:
+    """One program whose first argument chooses the design; the rest is the test bench's."""
+    lines = ['#include "csim/testbench.hpp"']
+    for index in range(len(plans)):
+        lines.append(f'#include "{index}/src/top.cpp"')
+    lines += ["int main(int argc, char** argv) {", "  switch (std::atoi(argv[1])) {"]
+    for index, plan in enumerate(plans):
+        streams = plan.pipeline.streams
+        call = f"testbench<64>(argc - 1, argv + 1, {plan.top}"
+        sizes = f"{streams[0].tokens}, {streams[-1].tokens}"
+        lines.append(f"    case {index}: return mixq::csim::{call}, {sizes});")
+    return "\n".join([*lines, "  }", "  return 2;", "}", ""])

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulator equals a model that ticks through every cycle, on random chains and networks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hw.cycles import LATENCY_CYCLES, analyse
+from hw.dataflow import build
+from hw.design import Design
+from hw.pipeline import (
+    InputPort,
+    MacArray,
+    OutputPort,
+    Pipeline,
+    Pool,
+    Process,
+    Requantise,
+    Window,
+)
+from hw.sim import DeadlockError, FifoReport, ProcessReport, SimReport, simulate
+from hw.sim.actor import Actor, Fifo, Network
+from hw.sim.engine import run
+from tests.strategies import chain_design
+
+CLOCK_MHZ = 250.0
+Iteration = tuple[bool, bool, bool]  # reads, writes, is the last of its frame
+
+
+def iterations(process: Process) -> Iterator[Iteration]:
+    """Walk through docs/cycles.md loop by loop, without the closed forms under test."""
+    for frame in count():
+        last_row = process.height - 1
+        match process:
+            case InputPort(height=H, width=W, channels=C, pixel_bits=B, port_bits=port):
+                for i in range(H * W):
+                    beats = -(-(i + 1) * C * B // port) > -(-i * C * B // port)
+                    yield beats, True, i == H * W - 1
+            case Window():
+                yield from window_phases(process, frame)
+            case MacArray():
+                steps = [
+                    (rows, channels, tap)
+                    for rows in range(process.kernel // process.kernel_rows)
+                    for channels in range(process.in_channels // process.simd)
+                    for tap in range(process.tap_steps)
+                ]
+                groups = process.out_channels // (process.pe * process.groups)
+                for row in range(process.height):
+                    for group in range(groups):
+                        for column in range(process.column_steps):
+                            for step in steps:
+                                done = step == steps[-1]
+                                ends = (row, group, column) == (
+                                    last_row,
+                                    groups - 1,
+                                    process.column_steps - 1,
+                                )
+                                yield step[2] == 0, done, done and ends
+            case Requantise(lanes=lanes) | OutputPort(values_per_beat=lanes):
+                parts = process.out_parallel // lanes
+                groups = process.out_channels // process.out_parallel
+                columns = process.column_steps * process.columns
+                first = process.kernel - 1
+                for row in range(process.height):
+                    for group in range(groups):
+                        for i in range(columns):
+                            for part in range(parts):
+                                reads = i % process.columns == 0 and part == 0
+                                valid = first <= i < first + process.width
+                                whole = isinstance(process, OutputPort) or part == parts - 1
+                                ends = (row, group, i, part) == (
+                                    last_row,
+                                    groups - 1,
+                                    columns - 1,
+                                    parts - 1,
+                                )
+                                yield reads, valid and whole, ends
+            case Pool(height=H, width=W):
+                groups = process.out_channels // process.parallel
+                for row in range(H):
+                    for group in range(groups):
+                        for column in range(W):
+                            writes = row % 2 == 1 and column % 2 == 1
+                            ends = (row, group, column) == (H - 1, groups - 1, W - 1)
+                            yield True, writes, ends
+
+
+def window_phases(window: Window, frame: int) -> Iterator[Iteration]:
+    """Phases j of an endless stream; frame f ends with phase (f + 1) H + p."""
+    H, p = window.height, window.padding
+    write = window.width * window.channels // window.in_parallel
+    rows = window.kernel // window.kernel_rows
+    read = window.groups_out * window.column_steps * rows * (window.channels // window.simd)
+    length = max(write, read)
+    first = 0 if frame == 0 else frame * H + p + 1
+    for j in range(first, (frame + 1) * H + p + 1):
+        for t in range(length):
+            reads = (t + 1) * write // length > t * write // length
+            ends = j == (frame + 1) * H + p and t == length - 1
+            yield reads, j >= p + 1 and t < read, ends
+
+
+class Stuck(Exception):  # noqa: N818 - an outcome, not an error
+    """The tick model has come to a stop."""
+
+
+@dataclass
+class TickFifo:
+    depth: int
+    latency: int
+    words: int
+    write_times: list[int] = field(default_factory=list)
+    read_times: list[int] = field(default_factory=list)
+    peak_words: int = 0
+
+    def has_word(self, cycle: int) -> bool:
+        n = len(self.read_times)
+        return len(self.write_times) > n and self.write_times[n] + 1 + self.latency <= cycle
+
+    def has_room(self, cycle: int) -> bool:
+        n = len(self.write_times) - (self.depth + self.latency)
+        return n < 0 or (len(self.read_times) > n and self.read_times[n] < cycle)
+
+    def end_cycle(self, cycle: int) -> None:
+        wrote = bool(self.write_times) and self.write_times[-1] == cycle
+        if wrote and len(self.write_times) <= self.words:
+            held = len(self.write_times) - len(self.read_times)
+            self.peak_words = max(self.peak_words, held)
+
+
+@dataclass
+class TickActor:
+    program: Iterator[tuple[list[TickFifo], list[TickFifo], bool]]
+    frames: int
+    busy: int = 0
+    input_empty: int = 0
+    output_full: int = 0
+    mark_times: list[int] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.current = next(self.program)
+
+    @property
+    def finished(self) -> bool:
+        return len(self.mark_times) == self.frames
+
+    def tick(self, cycle: int) -> bool:
+        reads, writes, last = self.current
+        observed = not self.finished
+        if not all(fifo.has_word(cycle) for fifo in reads):
+            self.input_empty += observed
+            return False
+        if not all(fifo.has_room(cycle) for fifo in writes):
+            self.output_full += observed
+            return False
+        for fifo in reads:
+            fifo.read_times.append(cycle)
+        for fifo in writes:
+            fifo.write_times.append(cycle)
+        self.busy += observed
+        if last and observed:
+            self.mark_times.append(cycle)
+        self.current = next(self.program)
+        return True
+
+
+def tick_through(actors: list[TickActor], fifos: list[TickFifo]) -> None:
+    """Tick until every actor has finished; raise Stuck when nothing moves any more."""
+    idle, patience = 0, 2 + max((fifo.latency for fifo in fifos), default=0)
+    for cycle in count():
+        moved = [actor.tick(cycle) for actor in actors]
+        for fifo in fifos:
+            fifo.end_cycle(cycle)
+        idle = 0 if any(moved) else idle + 1
+        if idle > patience:
+            raise Stuck
+        if all(actor.finished for actor in actors):
+            return
+
+
+def tick_simulate(pipeline: Pipeline, frames: int) -> SimReport:
+    """Return what `simulate` must return."""
+    latency = {process.name: LATENCY_CYCLES[type(process)] for process in pipeline.processes}
+    fifos = {
+        stream.name: TickFifo(stream.depth, latency[stream.producer], frames * stream.tokens)
+        for stream in pipeline.streams
+        if stream.producer and stream.consumer
+    }
+
+    sink = TickFifo(10**9, latency[pipeline.processes[-1].name], 0)
+
+    def program(process: Process) -> Iterator:
+        reads_from = [fifos[s.name] for s in pipeline.inputs(process.name) if s.name in fifos]
+        writes_to = [fifos.get(s.name, sink) for s in pipeline.outputs(process.name)]
+        for reads, writes, last in iterations(process):
+            yield reads_from if reads else [], writes_to if writes else [], last
+
+    actors = [TickActor(program(process), frames) for process in pipeline.processes]
+    tick_through(actors, list(fifos.values()))
+    end = max(actor.mark_times[-1] + 1 for actor in actors)
+    beats = pipeline.streams[-1].tokens
+    last_beats = sink.write_times[beats - 1 : frames * beats : beats]
+    completions = tuple(time + 1 + sink.latency for time in last_beats)
+    interval = completions[-1] - completions[-2]
+    busiest = max(analyse(pipeline, CLOCK_MHZ).processes, key=lambda process: process.cycles)
+    return SimReport(
+        frames,
+        interval,
+        completions[0],
+        CLOCK_MHZ * 1e6 / interval,
+        busiest.name,
+        end,
+        completions,
+        tuple(
+            ProcessReport(
+                process.name,
+                actor.busy,
+                actor.input_empty,
+                actor.output_full,
+                end - actor.mark_times[-1] - 1,
+            )
+            for process, actor in zip(pipeline.processes, actors, strict=True)
+        ),
+        tuple(
+            FifoReport(name, fifo.depth, fifo.latency, fifo.peak_words)
+            for name, fifo in fifos.items()
+        ),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(chain_design(), st.integers(2, 4), st.data())
+def test_simulate_equals_tick_model(design, frames, data):
+    pipeline = build(data.draw(st.sampled_from((design, with_random_depths(design, data)))))
+    report = simulate(pipeline, frames, clock_mhz=CLOCK_MHZ)
+    assert report == tick_simulate(pipeline, frames)
+
+
+@settings(max_examples=30, deadline=None)
+@given(chain_design(), st.data())
+def test_simulation_keeps_to_the_bounds(design, data):
+    pipeline = build(with_random_depths(design, data))
+    report, bounds = simulate(pipeline, clock_mhz=CLOCK_MHZ), analyse(pipeline, CLOCK_MHZ)
+    assert report.latency_cycles >= bounds.latency_bound_cycles
+    assert report.interval_cycles >= bounds.interval_cycles
+    for process in report.processes:
+        stalls = process.input_empty_cycles + process.output_full_cycles
+        assert process.busy_cycles + stalls + process.finished_cycles == report.cycles
+    assert all(1 <= fifo.peak_words <= fifo.depth + fifo.latency for fifo in report.fifos)
+
+
+def with_random_depths(design: Design, data: st.DataObject) -> Design:
+    fifos = [stream for stream in build(design).streams if stream.producer and stream.consumer]
+    depths = data.draw(st.lists(st.integers(1, 9), min_size=len(fifos), max_size=len(fifos)))
+    return replace(
+        design, fifo_depths=tuple((f.name, d) for f, d in zip(fifos, depths, strict=True))
+    )
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Word n moves in iteration (n // k + lag) period + positions[n % k], k = len(positions)."""
+
+    period: int
+    lag: int
+    positions: tuple[int, ...]
+
+    def at(self, n):
+        frame, word = np.divmod(n, len(self.positions))
+        return (frame + self.lag) * self.period + np.array(self.positions)[word]
+
+    def moves(self, iteration: int) -> bool:
+        return iteration >= self.lag * self.period and iteration % self.period in self.positions
+
+
+FORK_JOIN = (("fork", "left"), ("fork", "right"), ("left", "join"), ("right", "join"))
+FORK_JOIN_ACTORS = ("fork", "left", "right", "join")
+
+
+@st.composite
+def fork_join(draw) -> Network:
+    """Two ways from `fork` to `join`; either may need several frames before it hands one on."""
+    words, frames = draw(st.integers(1, 4)), 3
+    periods = {name: draw(st.integers(words, words + 4)) for name in FORK_JOIN_ACTORS}
+    lags = {"left": draw(st.integers(0, 2)), "right": draw(st.integers(0, 2))}
+
+    def pattern(name: str, lag: int) -> Pattern:
+        positions = draw(st.permutations(range(periods[name])))[:words]
+        return Pattern(periods[name], lag, tuple(sorted(positions)))
+
+    fifos = []
+    for producer, consumer in FORK_JOIN:
+        write, read = pattern(producer, lags.get(producer, 0)), pattern(consumer, 0)
+        fifos.append(
+            Fifo(
+                f"{producer}_to_{consumer}",
+                FORK_JOIN_ACTORS.index(producer),
+                FORK_JOIN_ACTORS.index(consumer),
+                depth=draw(st.integers(1, 9)),
+                latency=draw(st.integers(0, 3)),
+                write_at=write.at,
+                read_at=read.at,
+                words=frames * words,
+            )
+        )
+    actors = []
+    for name in FORK_JOIN_ACTORS:
+        lag, period = lags.get(name, 0), periods[name]
+        ends = tuple((frame + lag) * period - 1 for frame in range(1, frames + 1))
+        actors.append(Actor(name, ends[-1] + 1, ends))
+    return Network(tuple(actors), tuple(fifos))
+
+
+def tick_network(network: Network) -> tuple[list[TickActor], list[TickFifo]]:
+    """Return the tick model of `network` after all observed iterations; raise Stuck."""
+    fifos = [TickFifo(fifo.depth, fifo.latency, fifo.words) for fifo in network.fifos]
+    patterns = [(fifo.write_at.__self__, fifo.read_at.__self__) for fifo in network.fifos]
+
+    def program(index: int) -> Iterator:
+        for i in count():
+            reads = [fifos[f] for f in network.inputs[index] if patterns[f][1].moves(i)]
+            writes = [fifos[f] for f in network.outputs[index] if patterns[f][0].moves(i)]
+            yield reads, writes, i in network.actors[index].marks
+
+    actors = [TickActor(program(a), len(actor.marks)) for a, actor in enumerate(network.actors)]
+    tick_through(actors, fifos)
+    return actors, fifos
+
+
+@settings(max_examples=200, deadline=None)
+@given(fork_join(), st.integers(1, 60))
+def test_engine_equals_tick_model_on_fork_and_join(network, chunk_iterations):
+    try:
+        ticked = tick_network(network)
+    except Stuck:
+        with pytest.raises(DeadlockError, match=r"deadlock: .* full"):
+            run(network, chunk_iterations)
+        return
+    actors, fifos = run(network, chunk_iterations)
+    for trace, tick in zip(actors, ticked[0], strict=True):
+        assert trace.mark_times == tick.mark_times
+        assert trace.input_empty_cycles == tick.input_empty
+        assert trace.output_full_cycles == tick.output_full
+    assert [trace.peak_words for trace in fifos] == [tick.peak_words for tick in ticked[1]]
