@@ -148,11 +148,12 @@ class _Folder:
         return node.name
 
     def _name(self, name: str, consumer: ConvSpec) -> str:
-        """Return a node name, unique also when several convolutions read one layer."""
-        return f"{name}_for_{consumer.name}"
+        """Return `name`, or if an earlier consumer took it, a name with the consumer's."""
+        taken = {node.name for node in self.nodes}
+        return f"{name}_for_{consumer.name}" if name in taken else name
 
     def _requant(self, layer: ConvSpec, consumer: ConvSpec) -> Requant:
-        name, width = self._name(layer.name, consumer), self.width(consumer, 1)
+        name, width = self._name(f"{layer.name}_quant", consumer), self.width(consumer, 1)
         if self.variables is None:
             return Requant(name, layer.name, width)
         stats = self.variables["batch_stats"][layer.name]

@@ -11,7 +11,22 @@ from hw.design import Design, Folding, LayerDesign
 from hw.design_verify import lane_choices, plan_fits
 from hw.device import device
 from hw.intmath import divisors, weight_range
-from hw.ir import Conv, Graph, Input, MaxPool, Output, Requant, WeightFormat
+from hw.ir import (
+    Concat,
+    Conv,
+    Graph,
+    Input,
+    Linear,
+    MaxPool,
+    Node,
+    Output,
+    Reorg,
+    Requant,
+    TensorType,
+    WeightFormat,
+    sources,
+)
+from hw.ir_verify import infer
 from hw.packing.table import table
 
 CHANNELS = (1, 2, 3, 4, 6)
@@ -104,3 +119,133 @@ def with_parameters(graph: Graph, seed: int) -> Graph:
             offset = rng.integers(-1, 1 << (shift + requant.bits), channels)
             graph = graph.with_node(replace(requant, shift=shift, mul=mul, bias=offset))
     return graph
+
+
+MUL_MAX, SUM_MAX = (1 << 17) - 1, (1 << 44) - 1  # DSP rule of docs/IR.md
+MAX_CHANNELS = 16  # of random graphs, so that loops in pure Python stay fast
+
+
+@st.composite
+def any_graph(draw, max_ops: int = 6, max_side: int = 6) -> Graph:
+    """Graphs of any ops in any order, with parameters that keep the DSP rule."""
+    sides = st.integers(1, max_side)
+    bits = draw(st.integers(1, 8))
+    port_bits = draw(st.integers(bits, 9))
+    channels = draw(st.integers(1, 3))
+    nodes: list[Node] = [Input("image", draw(sides), draw(sides), channels, bits, port_bits)]
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    for index in range(draw(st.integers(2, max_ops))):
+        nodes += draw(any_op(nodes, index, rng))
+    if draw(st.booleans()):
+        nodes.append(draw(any_conv(nodes, "head", rng)))
+    return Graph("any", reachable((*nodes, Output("output", nodes[-1].name))))
+
+
+@st.composite
+def any_op(draw, nodes: list[Node], index: int, rng: np.random.Generator) -> list[Node]:
+    """One op on the codes of any of `nodes`; accumulators come with one or two requantisers."""
+    types = code_types(nodes)
+    name = draw(st.sampled_from(list(types)[-2:]))
+    source = types[name]
+    alike = [n for n, t in types.items() if (t.height, t.width, t.bits) == shape_of(source)]
+    width = sum(types[n].channels for n in alike)
+    blocks = [
+        b
+        for b in (1, 2, 3)
+        if not (source.height % b or source.width % b) and b * b * source.channels <= MAX_CHANNELS
+    ]
+    ops = ["conv", "conv", "pool", "reorg"] + ["concat"] * (width <= MAX_CHANNELS)
+    match draw(st.sampled_from(ops)):
+        case "conv":
+            layer = draw(any_conv(nodes, f"conv{index}", rng))
+            acc = infer(Graph("partial", (*nodes, layer)))[layer.name]
+            names = (f"act{index}", f"twin{index}")[: draw(st.integers(1, 2))]
+            return [layer, *(draw(any_requant(n, layer.name, acc, rng)) for n in names)]
+        case "pool":
+            size = draw(st.integers(1, min(3, source.height, source.width)))
+            return [MaxPool(f"pool{index}", name, size)]
+        case "reorg":
+            return [Reorg(f"reorg{index}", name, draw(st.sampled_from(blocks)))] if blocks else []
+        case "concat":
+            return [Concat(f"concat{index}", tuple(draw(st.permutations(alike))))]
+
+
+@st.composite
+def any_conv(draw, nodes: list[Node], name: str, rng: np.random.Generator) -> Conv | Linear:
+    """Convolution of any kernel, stride, padding and groups, or dense layer, on any codes."""
+    types = code_types(nodes)
+    source_name = draw(st.sampled_from(list(types)[-2:]))
+    source = types[source_name]
+    w_format = WeightFormat(draw(st.integers(1, 8)), draw(st.booleans()))
+    lo, hi = weight_range(w_format.bits, w_format.narrow)
+    groups = draw(st.sampled_from(divisors(source.channels)))
+    out_channels = groups * draw(st.integers(1, max(1, 4 // groups)))
+    bias = rng.integers(-100, 101, out_channels) if draw(st.booleans()) else None
+
+    def weights(*shape: int) -> np.ndarray:
+        return rng.integers(lo, hi, shape, endpoint=True)
+
+    if draw(st.integers(0, 4)) == 0:
+        fan_in = source.height * source.width * source.channels
+        return Linear(
+            name, source_name, out_channels, w_format, weights(fan_in, out_channels), bias
+        )
+    padding = draw(st.integers(0, 2))
+    kernel = draw(st.integers(1, min(3, source.height + 2 * padding, source.width + 2 * padding)))
+    return Conv(
+        name,
+        source_name,
+        out_channels,
+        kernel,
+        w_format,
+        draw(st.integers(1, 2)),
+        padding,
+        groups,
+        weights(kernel, kernel, source.channels // groups, out_channels),
+        bias,
+    )
+
+
+@st.composite
+def any_requant(draw, name: str, source: str, acc: TensorType, rng: np.random.Generator) -> Requant:
+    """Requantiser whose codes are spread, or one at the edges of the DSP rule."""
+    bits, reach = draw(st.integers(1, 8)), max(-acc.lo, acc.hi, 1)
+    if draw(st.booleans()):
+        shift = draw(st.integers(0, 43))
+        mul = rng.choice((-MUL_MAX, -1, 0, 1, MUL_MAX), acc.channels)
+        bias = rng.choice((-SUM_MAX, 0, SUM_MAX), acc.channels)
+    else:
+        shift = max(0, reach.bit_length() - bits + draw(st.integers(0, 16)))
+        unit = min(MUL_MAX, (2 << (shift + bits)) // reach)
+        mul = rng.integers(-unit, unit, acc.channels, endpoint=True)
+        bias = rng.integers(-1 << (shift + bits), 1 << (shift + bits), acc.channels)
+    half = (1 << shift) >> 1
+    limit = SUM_MAX - half - np.abs(mul) * reach
+    return Requant(name, source, bits, shift, mul, np.clip(bias, -limit, limit))
+
+
+def code_types(nodes: list[Node]) -> dict[str, TensorType]:
+    """Return the types of the results that are codes, by node name."""
+    types = infer(Graph("partial", tuple(nodes)))
+    return {name: found for name, found in types.items() if not found.signed}
+
+
+def shape_of(source: TensorType) -> tuple[int, int, int]:
+    """Return what concatenated tensors must have in common."""
+    return source.height, source.width, source.bits
+
+
+def reachable(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    """Return the nodes that the last one needs (and the first)."""
+    needed = {nodes[-1].name}
+    for node in reversed(nodes):
+        if node.name in needed:
+            needed.update(sources(node))
+    return tuple(node for node in nodes if node.name in needed or node is nodes[0])
+
+
+def any_pixels(graph: Graph, frames: int, seed: int) -> np.ndarray:
+    """Return `frames` random frames that fill the range of the graph's port."""
+    port = graph.input
+    shape = (frames, port.height, port.width, port.channels)
+    return np.random.default_rng(seed).integers(0, 1 << port.port_bits, shape)

@@ -58,7 +58,8 @@ def loss_curves(step: np.ndarray, losses: Mapping[str, np.ndarray]) -> str:
 def iou_curve(step: np.ndarray, iou: np.ndarray, lines: Mapping[str, float]) -> str:
     """Draw IoU [E] against the step, and horizontal `lines` to compare with."""
     with _drawing() as (axes, drawn):
-        axes.plot(step, iou, color=colours.BLUE, marker="o", markersize=3, label="training")
+        points = {"marker": "o", "markersize": 3, "clip_on": False}
+        axes.plot(step, iou, color=colours.BLUE, label="training", **points)
         for (name, value), dash in zip(lines.items(), ("--", ":"), strict=False):
             axes.axhline(value, color=colours.VERMILION, linestyle=dash, linewidth=1, label=name)
         axes.set_ylim(0, 1)
@@ -187,4 +188,4 @@ def _limit(axes: "Axes", step: np.ndarray) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlim(step[0], step[-1] + 1)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10), integer=True))

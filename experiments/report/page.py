@@ -29,7 +29,7 @@ EVIDENCE: dict[Evidence, str] = {
     "measured": "the network was run on the test frames on this computer.",
     "model": "computed from the structure of the design, by closed forms or the cycle-level "
     "simulator. No synthesis tool and no board was used.",
-    "C simulation": "the generated C++ was compiled with g++ and run; every integer was compared "
+    "C simulation": "the generated C++ was compiled with g++ and run; its integers were compared "
     "with the integer network's.",
 }
 

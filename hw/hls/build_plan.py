@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """BuildPlan: the files of one HLS project in memory, and how they reach the disk."""
 
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -39,15 +38,11 @@ def write(plan: BuildPlan, directory: Path) -> None:
     """Write the project to `directory`, replacing an older one there.
 
     All files are written beside it first and then renamed, so that an interruption leaves no
-    half-written project. Raises HlsError if `directory` holds anything but a project of ours, and
-    OSError where the disk refuses.
+    half-written project. Raises HlsError if `directory` holds anything that a project does not,
+    and OSError where the disk refuses.
     """
     directory = Path(directory)
-    if directory.exists() and not _is_replaceable(directory, plan):
-        raise HlsError(
-            f"'{directory}' exists and is not an HLS project written here; "
-            "name an empty or a new folder"
-        )
+    _check_replaceable(directory, plan)
     directory.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
@@ -55,19 +50,21 @@ def write(plan: BuildPlan, directory: Path) -> None:
             target = scratch / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        scratch.chmod(0o755)
+        scratch.chmod(0o755)  # mkdtemp keeps others out
         if directory.exists():
             shutil.rmtree(directory)
-        os.replace(scratch, directory)
+        scratch.rename(directory)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
 
 
-def _is_replaceable(directory: Path, plan: BuildPlan) -> bool:
-    """Whether nothing is lost: an empty folder, or one with the marks of an emitted project."""
-    if not directory.is_dir():
-        return False
-    names = {path.name for path in directory.iterdir()}
-    marks = {path.split("/")[0] for path, _ in plan.files if not path.startswith("tb/")}
-    return not names or marks <= names
+def _check_replaceable(directory: Path, plan: BuildPlan) -> None:
+    """Refuse to delete what another program left in `directory`, synthesis results for example."""
+    ours = {path.split("/")[0] for path, _ in plan.files}
+    there = {entry.name for entry in directory.iterdir()} if directory.exists() else set()
+    if there - ours:
+        raise HlsError(
+            f"'{directory}' holds '{min(there - ours)}', which no HLS project contains; "
+            "move it away or name another folder"
+        )

@@ -34,7 +34,10 @@ CXXFLAGS = -std=c++14 -O2 -Wno-unknown-pragmas -Iinclude -Iinclude/csim -isystem
 check: {top}
 \t./{top} check tb/golden_in.bin tb/golden_out.bin
 
-.PHONY: check
+clean:
+\trm -f {top}
+
+.PHONY: check clean
 """
 
 

@@ -135,10 +135,11 @@ template <class C>
 SumWord<C::columns, MacShape<C>::PARALLEL, C::acc_bits> finished(
     const ap_int<C::acc_bits> (&partial)[MacShape<C>::PARALLEL][MacShape<C>::SPAN]) {
 #pragma HLS INLINE
-  SumWord<C::columns, MacShape<C>::PARALLEL, C::acc_bits> word;
+  using S = MacShape<C>;
+  SumWord<C::columns, S::PARALLEL, C::acc_bits> word;
   for (int i = 0; i < C::columns; ++i) {
 #pragma HLS UNROLL
-    for (int l = 0; l < MacShape<C>::PARALLEL; ++l) {
+    for (int l = 0; l < S::PARALLEL; ++l) {
 #pragma HLS UNROLL
       word.sum[i][l] = partial[l][i];
     }

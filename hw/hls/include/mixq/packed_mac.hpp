@@ -127,10 +127,13 @@ void packed_dot(const ap_int<W_BITS> (&w)[WORDS][P::w_lanes],
 #pragma HLS UNROLL
     ap_int<P::p_bits> sum = chain_bias<P>(CHAIN);
     int known[P::fields] = {};
-    for (int n = link * CHAIN; n < (link + 1) * CHAIN && n < WORDS; ++n) {
+    for (int part = 0; part < CHAIN; ++part) {
 #pragma HLS UNROLL
-      sum = multiply_add<P>(sum, pack_weights<P>(w[n]), packed[n]);
-      if (P::known_bits > 0) add_known<P>(w[n], a[n], known);
+      const int n = link * CHAIN + part;
+      if (n < WORDS) {
+        sum = multiply_add<P>(sum, pack_weights<P>(w[n]), packed[n]);
+        if (P::known_bits > 0) add_known<P>(w[n], a[n], known);
+      }
     }
     decode<P>(sum, known, CHAIN, field);
   }
