@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sections on what was learnt: bits per layer, search, training, accuracy, sample detections."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from experiments.report import colours, figures
 from experiments.report.detections import shots
@@ -64,21 +64,16 @@ def _width(bits: int) -> Markup:
 def _cost_table(search: Mapping) -> Markup:
     cost, references = search["cost"], search["reference_cost"]
     rows = []
-    for name in _ordered(cost):
+    for name, title in COSTS.items():
         value, others = cost[name], [reference[name] for reference in references.values()]
         top = max(value, *others)
         compared = (cell for other in others for cell in (number(other), change(value, other)))
         shown = bar(value / top, colours.BLUE, others[0] / top)
-        rows.append((COSTS.get(name, name), shown, number(value), *compared))
+        rows.append((title, shown, number(value), *compared))
     compared = (cell for name in references for cell in (name, "change"))
     content = table(("", "", "searched", *compared), rows, "bars")
     note = "64 × work / MACs of layer 0. Line: the reference widths."
     return figure("Cost of the searched widths", content, note, "model")
-
-
-def _ordered(costs: Iterable[str]) -> list[str]:
-    """Return the names of costs, the one that is searched for first."""
-    return sorted(costs, key=lambda name: (name not in COSTS, [*COSTS, name].index(name)))
 
 
 def search_section(record: RunRecord) -> Markup | None:
@@ -115,8 +110,7 @@ def _panels(record: RunRecord, trace: SearchTrace) -> list[Markup]:
 
 
 def _search_figures(record: RunRecord, trace: SearchTrace) -> list[Markup]:
-    losses = {name: trace.losses[name] for name in ("total", "box", "objectness")}
-    cards = [_loss_figure("Loss of the supernet", trace.step, losses)]
+    cards = [_loss_figure("Loss of the supernet", trace.step, trace.losses)]
     for name, entropy in (("weights", trace.entropy_w), ("activations", trace.entropy_a)):
         svg = figures.entropy_map(trace.step, entropy, record.layers)
         note = "Dark: undecided. Bright: one width has all the probability."
@@ -127,11 +121,10 @@ def _search_figures(record: RunRecord, trace: SearchTrace) -> list[Markup]:
 
 def _costs(trace: SearchTrace, references: Mapping[str, Mapping[str, float]]) -> list[Markup]:
     cards = []
-    for name in _ordered(trace.cost):
+    for name, title in COSTS.items():
         expected = trace.cost[name]
         lines = {label: cost[name] for label, cost in references.items()}
         svg = figures.cost_curve(trace.step, expected, trace.argmax_cost[name], lines)
-        title = COSTS.get(name, name)
         alt = f"{title}: expected {number(expected[-1])} at the end"
         note = "Where the lines meet, the mixture has become a choice."
         cards.append(figure(title, svg_image(svg, alt), note, "model"))

@@ -2,6 +2,7 @@
 """What the stages of a run wrote, read and checked; nothing is computed or drawn here."""
 
 import json
+import shlex
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -9,15 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from experiments.options import Options
 from experiments.report.colours import WIDTHS
-from experiments.report.shapes import DOCUMENTS, check
+from experiments.report.shapes import COSTS, DOCUMENTS, check
 
 STAGES = ("search", "train", "test", "export", "simulate")
 RUN_SCHEMA = 1
+CORRUPT = (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile)  # what parsers raise
 
-Curves = Mapping[str, np.ndarray]  # name -> float64 [T]
+LOSSES = ("total", "box", "objectness")
+
+Curve = Float[np.ndarray, " steps"]
+Curves = Mapping[str, Curve]
 
 
 class ReportError(ValueError):
@@ -26,42 +32,42 @@ class ReportError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class SearchTrace:
-    """T recorded steps of a search over L layers; probabilities are over widths 2..8.
+    """Recorded steps of a search; probabilities are over widths 2..8.
 
     `cost` is expected under the probabilities, `argmax_cost` at the likeliest widths, both in
     64 x work / MACs of layer 0. Entropies are in nats.
     """
 
-    step: np.ndarray  # [T]
+    step: Curve
     losses: Curves
     cost: Curves
     argmax_cost: Curves
-    tau: np.ndarray  # [T]
-    probability_w: np.ndarray  # [T, L, 7]
-    probability_a: np.ndarray  # [T, L, 7]
-    entropy_w: np.ndarray  # [T, L]
-    entropy_a: np.ndarray  # [T, L]
+    tau: Curve
+    probability_w: Float[np.ndarray, "steps layers 7"]
+    probability_a: Float[np.ndarray, "steps layers 7"]
+    entropy_w: Float[np.ndarray, "steps layers"]
+    entropy_a: Float[np.ndarray, "steps layers"]
 
 
 @dataclass(frozen=True, eq=False)
 class TrainTrace:
-    """T recorded steps of training; IoU [E] of the quantised network after `iou_step` [E] steps."""
+    """Recorded steps of training; `iou` is the quantised network's after `iou_step` steps."""
 
-    step: np.ndarray
+    step: Curve
     losses: Curves
-    iou_step: np.ndarray
-    iou: np.ndarray
+    iou_step: Float[np.ndarray, " points"]
+    iou: Float[np.ndarray, " points"]
 
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """k test frames: BGR bytes [k, H, W, 3], boxes (cx, cy, w, h) in units of the frame [k, 4]."""
+    """k test frames as BGR bytes; boxes are (cx, cy, w, h) in units of the frame."""
 
-    images: np.ndarray
-    truth: np.ndarray
-    predicted: np.ndarray
-    iou: np.ndarray
-    confidence: np.ndarray
+    images: UInt8[np.ndarray, "k h w 3"]
+    truth: Float[np.ndarray, "k 4"]
+    predicted: Float[np.ndarray, "k 4"]
+    iou: Float[np.ndarray, " k"]
+    confidence: Float[np.ndarray, " k"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +99,16 @@ class RunRecord:
 
 def command(stage: str, out: Path, options: Mapping[str, Any]) -> str:
     """Return the command line of a stage with those `options` that are not the defaults."""
-    words = ["python -m experiments.dacsdc", stage, f"--out {out}"]
+    words = ["python -m experiments.dacsdc", stage, f"--out {shlex.quote(str(out))}"]
     for field in fields(Options):
         value = options.get(field.name)
         if field.name == "out" or value is None or value == field.default:
             continue
         flag = field.name.replace("_", "-")
         on_off = {True: f"--{flag}", False: f"--no-{flag}"}
-        words.append(on_off[value] if isinstance(value, bool) else f"--{flag} {value}")
+        words.append(
+            on_off[value] if isinstance(value, bool) else f"--{flag} {shlex.quote(str(value))}"
+        )
     return " ".join(words)
 
 
@@ -110,14 +118,19 @@ def read_run(out: Path) -> RunRecord:
     Raises ReportError for a missing run.json and for a file that is corrupt.
     """
     run = _read_card(out)
+    layers = run["network"]["layers"]
     make = {stage: command(stage, out, run["options"]) for stage in STAGES}
-    results = {stage: _read_result(out, stage, make[stage]) for stage in STAGES}
-    layers = len(run["network"]["layers"])
+    results = {
+        stage: _read(out / stage / "result.json", lambda path: _result(path, layers), make[stage])
+        for stage in STAGES
+    }
     return RunRecord(
         out,
         run,
         {stage: result for stage, result in results.items() if result is not None},
-        _read(out / "search/metrics.jsonl", lambda path: _search(path, layers), make["search"]),
+        _read(
+            out / "search/metrics.jsonl", lambda path: _search(path, len(layers)), make["search"]
+        ),
         _train(out / "train", make["train"]),
         _read(out / "test/detections.npz", _detections, make["test"]),
     )
@@ -136,15 +149,11 @@ def _read_card(out: Path) -> dict:
     return card
 
 
-def _read_result(out: Path, stage: str, make: str) -> dict | None:
-    return _read(out / stage / "result.json", _document, make)
-
-
 def _read(path: Path, parse: Callable[[Path], Any], make: str) -> Any:
     """Return parse(path), None without the file; ReportError names the file and the remedy."""
     try:
         return parse(path) if path.exists() else None
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (*CORRUPT, OSError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise ReportError(f"{path} is corrupt ({reason}); run `{make}` again") from error
 
@@ -153,6 +162,15 @@ def _document(path: Path) -> dict:
     document = json.loads(path.read_text())
     name = path.name if path.name == "run.json" else f"{path.parent.name}/{path.name}"
     check(document, DOCUMENTS[name])
+    return document
+
+
+def _result(path: Path, layers: list[str]) -> dict:
+    document = _document(path)
+    for key in {"bits", "differences"} & set(document):
+        if set(document[key]) != set(layers):
+            raise ValueError(f"'{key}' is of other layers than run.json")
+        document[key] = {layer: document[key][layer] for layer in layers}  # JSON sorted them
     return document
 
 
@@ -168,17 +186,16 @@ def _lines(path: Path) -> list[dict]:
     return documents
 
 
+def _columns(lines: list[dict], keys: tuple[str, ...]) -> Curves:
+    return {key: _column(lines, key) for key in keys}
+
+
 def _column(lines: list[dict], key: str, *shape: int) -> np.ndarray:
     """Return `key` of every line as [T, *shape]; ValueError for another shape."""
     column = np.array([line[key] for line in lines], float)
     if column.shape != (len(lines), *shape):
         raise ValueError(f"'{key}' is {list(column.shape[1:])} a line, not {list(shape)}")
     return column
-
-
-def _columns(lines: list[dict], key: str) -> Curves:
-    parts = [line[key] for line in lines]
-    return {name: _column(parts, name) for name in parts[0]}
 
 
 def _search(path: Path, layers: int) -> SearchTrace | None:
@@ -188,9 +205,8 @@ def _search(path: Path, layers: int) -> SearchTrace | None:
     logits = [_column(lines, name, layers, len(WIDTHS)) for name in ("alpha_w", "alpha_a")]
     return SearchTrace(
         _column(lines, "step"),
-        {name: _column(lines, name) for name in ("total", "task", "box", "objectness")},
-        _columns(lines, "cost"),
-        _columns(lines, "argmax_cost"),
+        _columns(lines, LOSSES),
+        *(_columns([line[key] for line in lines], COSTS) for key in ("cost", "argmax_cost")),
         tau,
         *(_softmax(alpha / tau[:, None, None]) for alpha in logits),
         *(_column(lines, name, layers) for name in ("entropy_w", "entropy_a")),
@@ -208,15 +224,12 @@ def _train(folder: Path, make: str) -> TrainTrace | None:
     return losses and TrainTrace(*losses, *points)
 
 
-def _losses(path: Path) -> tuple[np.ndarray, Curves] | None:
-    if not (lines := _lines(path)):
-        return None
-    return _column(lines, "step"), {
-        name: _column(lines, name) for name in ("total", "box", "objectness")
-    }
+def _losses(path: Path) -> tuple[Curve, Curves] | None:
+    lines = _lines(path)
+    return (_column(lines, "step"), _columns(lines, LOSSES)) if lines else None
 
 
-def _iou(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _iou(path: Path) -> tuple[Curve, Curve]:
     lines = _lines(path)
     return _column(lines, "step"), _column(lines, "iou")
 
@@ -224,10 +237,11 @@ def _iou(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def _detections(path: Path) -> Detections:
     with np.load(path) as arrays:
         found = Detections(*(arrays[field.name] for field in fields(Detections)))
-    k = len(found.images)
-    wanted = {"images": 4, "truth": 2, "predicted": 2, "iou": 1, "confidence": 1}
-    for name, rank in wanted.items():
-        array = getattr(found, name)
-        if array.ndim != rank or len(array) != k:
-            raise ValueError(f"'{name}' is {list(array.shape)}, not rank {rank} of {k} frames")
+    k, *frame = found.images.shape
+    if len(frame) != 3 or frame[2] != 3 or found.images.dtype != np.uint8:
+        raise ValueError(f"'images' is {found.images.dtype} {[k, *frame]}, not uint8 [k, H, W, 3]")
+    shapes = {"truth": (k, 4), "predicted": (k, 4), "iou": (k,), "confidence": (k,)}
+    for name, shape in shapes.items():
+        if (got := getattr(found, name).shape) != shape:
+            raise ValueError(f"'{name}' is {list(got)}, not {list(shape)}")
     return found

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shapes of the documents that the stages write, and the check that a document has its shape."""
 
+from types import UnionType
 from typing import Any
 
-NUMBER = (int, float)
-BITS = {"*": [int]}
-COST = {"*": NUMBER}
+NUMBER = int | float
+COSTS = ("dsp", "bitops", "bram")
+WIDTH = range(2, 9)
+BITS = {"*": [WIDTH, WIDTH]}
+COST = dict.fromkeys(COSTS, NUMBER)
 
-# A shape is a type (or types), [shape of every element], {key: shape}; the key "*" is any key.
+# A shape is a type, a range of integers, [shape of the elements, one or more],
+# [shape of each element, ...] or {key: shape}; the key "*" stands for any keys, one or more.
 DOCUMENTS: dict[str, Any] = {
     "run.json": {
         "schema": int,
@@ -35,7 +39,7 @@ DOCUMENTS: dict[str, Any] = {
     "test/result.json": {
         "frames": int,
         "iou": {"float": NUMBER, "quant": NUMBER, "integer": NUMBER, "constant_box": NUMBER},
-        "differences": {"*": [int]},
+        "differences": {"*": [int, int]},
         "seconds": NUMBER,
     },
     "export/result.json": {"files": int, "bytes": int, "digest": str, "seconds": NUMBER},
@@ -84,17 +88,24 @@ def check(value: Any, shape: Any, name: str = "the document") -> None:
                 if key not in value:
                     raise ValueError(f"{name} has no '{key}'")
                 check(value[key], inner, f"{name}.{key}")
-        case [inner]:
+        case [inner, *others]:
             _expect(value, list, name)
-            for index, part in enumerate(value):
+            shapes = shape if others else [inner] * len(value)
+            if len(shapes) != len(value):
+                raise ValueError(f"{name} has {len(value)} elements, not {len(shapes)}")
+            for index, (part, inner) in enumerate(zip(value, shapes, strict=True)):
                 check(part, inner, f"{name}[{index}]")
+        case range():
+            if value not in shape:
+                raise ValueError(f"{name} is {value!r}, not in {shape[0]}..{shape[-1]}")
         case _:
             _expect(value, shape, name)
 
 
-def _expect(value: Any, types: type | tuple[type, ...], name: str) -> None:
-    types = types if isinstance(types, tuple) else (types,)
+def _expect(value: Any, allowed: type | UnionType, name: str) -> None:
     # bool is an int to Python, not to a reader of JSON.
-    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        allowed = " or ".join(kind.__name__ for kind in types)
-        raise ValueError(f"{name} is {str(value)[:40]!r}, not {allowed}")
+    if not isinstance(value, allowed) or (isinstance(value, bool) and allowed is not bool):
+        wanted = allowed.__name__ if isinstance(allowed, type) else str(allowed)
+        raise ValueError(f"{name} is {str(value)[:40]!r}, not {wanted}")
+    if value in ({}, []):
+        raise ValueError(f"{name} is empty")

@@ -21,7 +21,7 @@ from hw.intmath import ceil_div
 from hw.sim.actor import Fifo, Network
 from hw.sim.demand import Progress, check_reachable, demand, words_in
 
-CHUNK_ITERATIONS = 30_000  # of all actors together: more costs repetitions, less costs overhead
+CHUNK_ITERATIONS = 100_000  # of all actors together: more costs repetitions, less costs overhead
 SUSPICIOUS_SWEEPS = 50  # from here on a chunk is tested for deadlock
 
 _NONE = np.zeros(0, np.int64)

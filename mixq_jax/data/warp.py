@@ -40,23 +40,24 @@ def warp_image(
 ) -> Float[Array, "h w c"]:
     """Return `image` moved by `matrix`, bilinear, `border` where it does not reach."""
     height, width, channels = image.shape
-    inverse = jnp.linalg.inv(matrix[:, :2])
+    (a, b, tx), (c, d, ty) = matrix
     rows, columns = (jnp.arange(n, dtype=image.dtype) + 0.5 for n in (height, width))
     y, x = jnp.meshgrid(rows, columns, indexing="ij")
-    landed = jnp.stack([x.ravel(), y.ravel()]) - matrix[:, 2:]
-    column, row = inverse @ landed - 0.5
+    dx, dy = x.ravel() - tx, y.ravel() - ty
+    column = (d * dx - b * dy) / (a * d - b * c) - 0.5
+    row = (a * dy - c * dx) / (a * d - b * c) - 0.5
     left, top = jnp.floor(column), jnp.floor(row)
 
-    def neighbour(dx: int, dy: int) -> Float[Array, "p c"]:
-        j, i = left.astype(int) + dx, top.astype(int) + dy
+    def neighbour(right: int, down: int) -> Float[Array, "p c"]:
+        j, i = left.astype(int) + right, top.astype(int) + down
         inside = (i >= 0) & (i < height) & (j >= 0) & (j < width)
         index = jnp.clip(i, 0, height - 1) * width + jnp.clip(j, 0, width - 1)
         pixels = image.reshape(-1, channels)[index]
         return jnp.where(inside[:, None], pixels, border)
 
-    right, down = (column - left)[:, None], (row - top)[:, None]
-    upper = neighbour(0, 0) * (1 - right) + neighbour(1, 0) * right
-    lower = neighbour(0, 1) * (1 - right) + neighbour(1, 1) * right
+    across, down = (column - left)[:, None], (row - top)[:, None]
+    upper = neighbour(0, 0) * (1 - across) + neighbour(1, 0) * across
+    lower = neighbour(0, 1) * (1 - across) + neighbour(1, 1) * across
     return (upper * (1 - down) + lower * down).reshape(image.shape)
 
 

@@ -93,16 +93,24 @@ def test_vmap_over_keys_equals_a_loop(batch, name):
 
 
 def test_jit_equals_eager(batch):
-    eager = augment(jax.random.key(4), *batch, reference())
-    compiled = jitted(jax.random.key(4), *batch, reference())
+    eager = augment(jax.random.key(4), *batch, light())
+    compiled = jitted(jax.random.key(4), *batch, light())
     assert np.mean(eager[0] != compiled[0]) < 1e-3
     assert np.allclose(eager[1], compiled[1], atol=1e-5)
 
 
-def test_strict_types_and_ranks(batch):
-    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        augment(jax.random.key(0), *batch, reference())
-        augment(jax.random.key(0), *batch, light())
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("x64", [False, True])
+def test_strict_types_and_ranks(batch, name, x64):
+    run = partial(augment, config=CONFIGS[name])
+    with (
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+        jax.enable_x64(x64),
+    ):
+        results = jax.eval_shape(run, jax.random.key(0), *batch)
+    assert [result.shape for result in results] == [(B, H, W, 3), (B, 4), (B,)]
+    assert {result.dtype for result in results} == {jnp.dtype("float32")}
 
 
 def test_shift_is_bounded_by_the_other_side():

@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -6,26 +9,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from mixq_jax.data.warp import affine, warp_box, warp_image
+from mixq_jax.data import warp
 
 H, W = 24, 40
+affine = jax.jit(partial(warp.affine, height=H, width=W))
+warp_box = jax.jit(partial(warp.warp_box, height=H, width=W))
+warp_image = jax.jit(warp.warp_image)
 
 
 def matrix(angle=0.0, zoom=1.0, shear=(0.0, 0.0), shift=(0.0, 0.0)):
     def array(values):
         return jnp.array(values, jnp.float32)
 
-    return affine(array(angle), array(zoom), array(shear), array(shift), H, W)
+    return affine(array(angle), array(zoom), array(shear), array(shift))
 
 
 def noise_image(seed=0):
-    return jnp.asarray(np.random.default_rng(seed).integers(0, 256, (H, W, 3)), jnp.float32)
+    return np.random.default_rng(seed).integers(0, 256, (H, W, 3)).astype(np.float32)
 
 
 def rectangle(box):
     """Return an image that is 1 inside `box` (pixel edges), 0 elsewhere."""
     xmin, ymin, xmax, ymax = box
-    return jnp.zeros((H, W, 1)).at[ymin:ymax, xmin:xmax].set(1.0)
+    image = np.zeros((H, W, 1), np.float32)
+    image[ymin:ymax, xmin:xmax] = 1
+    return image
 
 
 def normalised(xmin, ymin, xmax, ymax):
@@ -52,8 +60,8 @@ boxes = st.tuples(
 
 def test_identity_changes_nothing():
     image = noise_image()
-    assert jnp.array_equal(warp_image(image, matrix(), 128.0), image)
-    box, shown = warp_box(normalised(3, 4, 20, 10), matrix(), H, W)
+    assert np.array_equal(warp_image(image, matrix(), 128.0), image)
+    box, shown = warp_box(normalised(3, 4, 20, 10), matrix())
     assert edges(box) == pytest.approx([3, 4, 20, 10], abs=1e-4)
     assert shown == pytest.approx(1)
 
@@ -61,9 +69,9 @@ def test_identity_changes_nothing():
 def test_whole_shift_moves_pixels_and_brings_in_the_border():
     image = noise_image()
     moved = warp_image(image, matrix(shift=(5, -3)), 7.0)
-    assert jnp.array_equal(moved[: H - 3, 5:], image[3:, : W - 5])
-    assert jnp.all(moved[H - 3 :] == 7)
-    assert jnp.all(moved[:, :5] == 7)
+    assert np.array_equal(moved[: H - 3, 5:], image[3:, : W - 5])
+    assert np.all(moved[H - 3 :] == 7)
+    assert np.all(moved[:, :5] == 7)
 
 
 def test_half_turn_reverses_both_axes():
@@ -74,7 +82,7 @@ def test_half_turn_reverses_both_axes():
 def test_positive_angle_turns_clockwise():
     right = rectangle((W - 8, H // 2 - 2, W - 4, H // 2 + 2))
     moved = warp_image(right, matrix(angle=45), 0.0)
-    rows, _, _ = jnp.nonzero(moved > 0.5)
+    rows, _, _ = np.nonzero(moved > 0.5)
     assert rows.min() > H // 2
 
 
@@ -98,9 +106,9 @@ def test_image_equals_scipy(move):
 def test_box_holds_what_moved_and_no_more(box, move):
     """The hull of the moved pixels is the moved box up to the reach of bilinear blending."""
     rows, columns, _ = np.nonzero(warp_image(rectangle(box), move, 0.0) > 0.02)
-    hull, _ = warp_box(normalised(*box), move, H, W)
+    hull, _ = warp_box(normalised(*box), move)
     xmin, ymin, xmax, ymax = edges(hull)
-    reach = 1.5 * float(jnp.abs(move[:, :2]).sum(1).max()) / 2 + 0.5
+    reach = 1.5 * np.abs(move[:, :2]).sum(1).max() / 2 + 0.5
     if len(rows) == 0:
         assert (xmax - xmin) * (ymax - ymin) <= 4 * reach**2
         return
@@ -112,7 +120,7 @@ def test_box_holds_what_moved_and_no_more(box, move):
 
 @given(boxes, st.integers(-10, 10), st.integers(-10, 10))
 def test_shifted_box_is_clipped_to_the_frame(box, dx, dy):
-    hull, shown = warp_box(normalised(*box), matrix(shift=(dx, dy)), H, W)
+    hull, shown = warp_box(normalised(*box), matrix(shift=(dx, dy)))
     xmin, ymin, xmax, ymax = box
     x0, x1 = np.clip([xmin + dx, xmax + dx], 0, W)
     y0, y1 = np.clip([ymin + dy, ymax + dy], 0, H)
@@ -123,7 +131,7 @@ def test_shifted_box_is_clipped_to_the_frame(box, dx, dy):
 
 @given(boxes, moves)
 def test_boxes_stay_inside(box, move):
-    hull, shown = warp_box(normalised(*box), move, H, W)
+    hull, shown = warp_box(normalised(*box), move)
     xmin, ymin, xmax, ymax = edges(hull)
     assert -1e-3 <= xmin <= xmax + 1e-3
     assert xmax <= W + 1e-3

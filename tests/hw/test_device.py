@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of devices against the tables they are taken from, and errors for unknown names."""
+
+import re
+
+import pytest
+
+from hw.device import DEVICES, DSPS, DeviceError, device, dsp
+
+# (DSP slices, LUT, FF, 36 Kbit block RAMs, UltraRAMs) as the product tables print them.
+PRODUCT_TABLES = {
+    "xc7z020": (220, 53200, 106400, 140, 0),
+    "xc7z045": (900, 218600, 437200, 545, 0),
+    "xczu3eg": (360, 70560, 141120, 216, 0),
+    "xczu7ev": (1728, 230400, 460800, 312, 96),
+    "xczu9eg": (2520, 274080, 548160, 912, 0),
+    "xck26": (1248, 117120, 234240, 144, 64),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PRODUCT_TABLES))
+def test_budgets_equal_the_product_table(name):
+    found = device(name)
+    budgets = (found.dsp, found.lut, found.ff, found.bram18 / 2, found.uram)
+    assert budgets == PRODUCT_TABLES[name]
+    assert found.part.startswith(name)
+    assert found.source
+
+
+def test_every_device_is_in_the_product_table_and_has_a_known_dsp():
+    assert set(DEVICES) == set(PRODUCT_TABLES)
+    for name, found in DEVICES.items():
+        assert found.name == name
+        assert dsp(found.dsp_type).name == ("dsp48e1" if name.startswith("xc7") else "dsp48e2")
+
+
+def test_dsp_ports():
+    ports = {
+        name: (d.wide_bits, d.narrow_bits, d.p_bits, d.w_mux) for name, d in sorted(DSPS.items())
+    }
+    assert ports == {"dsp48e1": (25, 18, 48, False), "dsp48e2": (27, 18, 48, True)}
+
+
+@pytest.mark.parametrize(
+    ("look_up", "message"),
+    [
+        (device, "unknown device 'xc1'; known: " + ", ".join(sorted(PRODUCT_TABLES))),
+        (dsp, "unknown DSP 'xc1'; known: dsp48e1, dsp48e2"),
+    ],
+)
+def test_unknown_names_are_refused(look_up, message):
+    with pytest.raises(DeviceError, match=f"^{re.escape(message)}$"):
+        look_up("xc1")
