@@ -53,7 +53,7 @@ def load(directory: Path | str) -> Graph:
             "export the graph again"
         )
     try:
-        with np.load(Path(directory) / "tensors.npz") as tensors:
+        with open(Path(directory) / "tensors.npz", "rb") as file, np.load(file) as tensors:
             nodes = tuple(_node_from_json(entry, tensors) for entry in document["nodes"])
         graph = Graph(document["name"], nodes)
         verify(graph)

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from hw.intmath import activation_range, signed_bits, unsigned_bits, weight_range
+from hw.intmath import activation_range, signed_bits, weight_range
 from hw.ir import (
     VERSION,
     Concat,
@@ -242,7 +242,7 @@ def _check_codes(node: Node, source: TensorType) -> None:
     if source.signed:
         raise IRError(
             f"node '{node.name}' reads signed accumulators; put a Requant before it "
-            f"({unsigned_bits(source.hi)}-bit values cannot be multiplied as codes)"
+            f"({source.bits}-bit signed values cannot be multiplied as codes)"
         )
 
 

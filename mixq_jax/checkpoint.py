@@ -67,13 +67,13 @@ def latest(directory: Path) -> Card | None:
 def load(directory: Path, expected: Card, template: Any) -> tuple[Card, Any]:
     """Return the newest card and its state, shaped as `template`.
 
-    `expected` gives kind, network and config (its step is ignored; an empty config accepts any).
+    `expected` gives kind, network, config and bits (an empty one accepts any; step is ignored).
     Raises CheckpointError naming the directory and the field that differs.
     """
     card = latest(directory)
     if card is None:
         raise CheckpointError(f"no checkpoint in {directory}; run the stage that makes it first")
-    for field in ("kind", "network", "config"):
+    for field in ("kind", "network", "config", "bits"):
         want, got = getattr(expected, field), getattr(card, field)
         if want and want != got:
             raise CheckpointError(
@@ -102,15 +102,16 @@ def _steps(directory: Path) -> list[int]:
 def _read_card(path: Path) -> Card:
     try:
         fields = json.loads((path / "card.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        version = fields.get("version")
+        if version == VERSION:
+            return Card(**fields)
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise CheckpointError(
             f"cannot read {path / 'card.json'}: {error}; delete {path}"
         ) from error
-    if fields.get("version") != VERSION:
-        raise CheckpointError(
-            f"{path} has checkpoint version {fields.get('version')!r}, this program reads {VERSION}"
-        )
-    return Card(**fields)
+    raise CheckpointError(
+        f"{path} has checkpoint version {version!r}, this program reads {VERSION}"
+    )
 
 
 def _difference(want: str, got: str) -> str:

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolution in full float32, in the form that is fastest for its shape.
+"""Convolution in full float32, each product and gradient in the form that is fastest for its shape.
 
 Integers stay exact while sums of |products| are below 2^24, whatever the form: all forms add the
 same products, and zeros. `Precision.HIGHEST` keeps accelerators from rounding to tf32 or bfloat16.
+The gradients are written as plain NHWC convolutions: the forms that automatic differentiation
+chooses leave XLA's fast CPU kernels inside `lax.scan` (a filter gradient there takes 50 times
+longer).
 """
 
 import jax
@@ -22,19 +25,47 @@ def convolve(
     groups: int = 1,
 ) -> Float[Array, "n h2 w2 m"]:
     """Return the cross-correlation with zero padding k // 2 on every side."""
-    side, channels = kernel.shape[0], x.shape[-1]
-    if side == 1 and groups == 1 and stride == 1:
+    side = kernel.shape[0]
+    if stride != 1 or groups != 1 or side % 2 == 0:
+        return _convolve(x, kernel, side // 2, (stride, stride), groups)
+    if side == 1:
         # As a product: partitioned 1x1 convolutions have given wrong results (decisions.md).
         return jnp.einsum("nhwc,cm->nhwm", x, kernel[0, 0], precision=PRECISION)
-    plain = stride == 1 and groups == 1 and side > 1
-    if plain and channels <= FEW_CHANNELS and x.shape[2] % COLUMNS == 0:
+    return _same(x, kernel)
+
+
+@jax.custom_vjp
+def _same(x: Array, kernel: Array) -> Array:
+    """Convolve with an odd kernel at stride 1, output of the input's size."""
+    if x.shape[-1] <= FEW_CHANNELS and x.shape[2] % COLUMNS == 0:
         return _few_channels(x, kernel)
-    padding = [(side // 2, side // 2)] * 2
+    return _convolve(x, kernel, kernel.shape[0] // 2)
+
+
+def _same_fwd(x, kernel):
+    return _same(x, kernel), (x, kernel)
+
+
+def _same_bwd(residuals, g):
+    x, kernel = residuals
+    pad = kernel.shape[0] // 2
+    d_x = _convolve(g, kernel[::-1, ::-1].transpose(0, 1, 3, 2), pad)
+    # Channels as batch, images as channels: [C, H, W, N] * [H, W, N, M] -> [C, k, k, M].
+    d_kernel = _convolve(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), pad)
+    return d_x, d_kernel.transpose(1, 2, 0, 3)
+
+
+_same.defvjp(_same_fwd, _same_bwd)
+
+
+def _convolve(
+    x: Array, kernel: Array, pad: int, strides: tuple[int, int] = (1, 1), groups: int = 1
+) -> Array:
     return jax.lax.conv_general_dilated(
         x,
         kernel,
-        (stride, stride),
-        padding,
+        strides,
+        [(pad, pad)] * 2,
         dimension_numbers=DIMENSIONS,
         feature_group_count=groups,
         precision=PRECISION,

@@ -6,6 +6,7 @@ Boxes are normalised (cx, cy, w, h) in [0, 1]. The head gives `[N, gh, gw, 6 anc
 (Zheng et al., AAAI 2020).
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from jaxtyping import Array, Float
 from mixq_jax.spec import DetectHead, NetSpec
 
 BOX_GAIN, OBJECT_GAIN, NOMINAL_BATCH = 3.54, 64.3, 64
-MAX_SCALE = 1e3  # clamp of exp(tw), exp(th)
+MAX_LOG_SIZE = math.log(1e3)  # clamp of tw, th: exp(t) is at most 1e3 anchors
 
 
 class DetectLoss(NamedTuple):
@@ -33,7 +34,7 @@ def split_head(y: Float[Array, "n gh gw m"], head: DetectHead) -> Float[Array, "
 def to_boxes(raw: Float[Array, "... 6"], cell: Float[Array, "... 2"], grid, anchor) -> Array:
     """Return normalised boxes: centre = (sigmoid(t) + cell) / grid, size = exp(t) anchor / grid."""
     centre = (jax.nn.sigmoid(raw[..., :2]) + cell) / grid
-    size = jnp.minimum(jnp.exp(raw[..., 2:4]), MAX_SCALE) * anchor / grid
+    size = jnp.exp(jnp.minimum(raw[..., 2:4], MAX_LOG_SIZE)) * anchor / grid
     return jnp.concatenate([centre, size], -1)
 
 
@@ -79,6 +80,8 @@ def loss(
     """
     raw, (grid, anchor) = split_head(y, spec.head), _grid(spec, y)
     present = (weights > 0).astype(y.dtype)
+    # A box that left the frame may be empty: its CIoU is not finite, and nor is 0 times that.
+    boxes = jnp.where(weights[:, None] > 0, boxes, 0.5)
     cell = jnp.clip(jnp.floor(boxes[:, :2] * grid), 0, grid - 1)
     row, column = cell[:, 1].astype(jnp.int32), cell[:, 0].astype(jnp.int32)
     positive = raw[jnp.arange(len(raw)), row, column]

@@ -12,8 +12,8 @@ from hw.ir import Concat, Conv, Graph, Input, MaxPool, Node, Output, Reorg, Requ
 from hw.ir_verify import ACC_BITS, MUL_BITS, SUM_BITS, verify
 from mixq_jax import quant
 from mixq_jax.bits import WIDTHS, FixedBits
-from mixq_jax.integer import requant_table
-from mixq_jax.model import IntegerBits, layer_width
+from mixq_jax.integer import F32_EXACT, requant_table
+from mixq_jax.model import IntegerBits, check_bits, layer_width
 from mixq_jax.norm import EPS
 from mixq_jax.spec import (
     INPUT,
@@ -56,6 +56,12 @@ def to_graph(spec: NetSpec, bits: FixedBits, variables: Mapping | None = None) -
 def integer_bits(spec: NetSpec, bits: FixedBits, variables: Mapping) -> IntegerBits:
     """Return the Bits that run the Flax network on the very integers of `to_graph`."""
     folder = _fold(spec, bits, variables)
+    for name, (lo, hi) in folder.bounds.items():
+        if np.maximum(-lo, hi).max() >= F32_EXACT:
+            raise ExportError(
+                f"layer '{name}': sums reach 2^24, where float32 is no longer exact; run its graph "
+                "with mixq_jax.integer instead"
+            )
     tables = {pair: requant_table(node) for pair, node in folder.requants.items()}
     return IntegerBits(bits, {name: float(s) for name, s in folder.steps.items()}, tables)
 
@@ -68,6 +74,7 @@ def weight_step(spec: NetSpec, kernel: np.ndarray, width: int) -> np.float32:
 
 
 def _fold(spec: NetSpec, bits: FixedBits, variables: Mapping | None) -> "_Folder":
+    check_bits(spec, bits)
     folder = _Folder(spec, bits, variables)
     for layer in spec.convs:
         folder.add_conv(layer)
@@ -129,7 +136,11 @@ class _Folder:
     def _codes(self, name: str, consumer: ConvSpec) -> str:
         """Append what turns the result of `name` into codes of `consumer`; return its node."""
         if name == INPUT:
+            self._check_image(consumer)
             return INPUT
+        known = self._name(name, consumer)
+        if any(node.name == known for node in self.nodes):
+            return known
         layer = self.spec[name]
         match layer:
             case ConvSpec():
@@ -146,6 +157,14 @@ class _Folder:
                 node = Concat(self._name(layer.name, consumer), sources)
         self.nodes.append(node)
         return node.name
+
+    def _check_image(self, consumer: ConvSpec) -> None:
+        width = self.width(consumer, 1)
+        if width != self.nodes[0].bits:
+            raise ExportError(
+                f"layer '{consumer.name}' reads the image with {width} bits, another one with "
+                f"{self.nodes[0].bits}; choose one width for both"
+            )
 
     def _name(self, name: str, consumer: ConvSpec) -> str:
         """Return `name`, or if an earlier consumer took it, a name with the consumer's."""
@@ -192,6 +211,8 @@ class _Folder:
             raise ExportError(f"layer '{layer.name}': weights are not finite; train it again")
         width = self.width(layer, 0)
         step = self.steps[layer.name] = weight_step(self.spec, kernel, width)
+        if step <= 0:
+            raise ExportError(f"layer '{layer.name}': all weights are equal; train it again")
         codes = np.asarray(
             quant.weight_code(jnp.asarray(kernel), step, width, self.spec.quant.narrow)
         ).astype(np.int64)

@@ -42,7 +42,8 @@ def init_state(
         variables = model.init(spec, jax.random.key(config.seed))
         net, batch_stats = variables["params"], variables["batch_stats"]
     else:
-        net, batch_stats = supernet.params["net"], supernet.batch_stats
+        # Copies: training consumes its first state, the supernet stays usable.
+        net, batch_stats = jax.tree.map(jnp.copy, (supernet.params["net"], supernet.batch_stats))
     params = {"net": net}
     opt_state = optim.make(config.optim, config.steps).init(params)
     return TrainState(params, batch_stats, opt_state, jnp.int32(0))

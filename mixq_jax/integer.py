@@ -58,12 +58,15 @@ def requantise(acc: Int[Array, "*shape c"], table: RequantTable) -> Int[Array, "
 def executor(graph: Graph):
     """Return a jitted function pixels `[N, H, W, C]` -> {node name: int32 `[N, H, W, C]`}.
 
-    Equal to `hw.execute.run` with `==`. Raises IRError for a shape-only graph or a Requant that
-    breaks the DSP rule of docs/IR.md (its products would not fit 32-bit limbs).
+    Equal to `hw.execute.run` with `==`. Raises IRError for a shape-only graph, for sums beyond
+    int32 and for a Requant that breaks the DSP rule of docs/IR.md (its products would not fit
+    32-bit limbs).
     """
     types = verify(graph)
     if not graph.has_parameters:
         raise IRError(f"graph '{graph.name}' is shape-only; export it with parameters to run it")
+    for node in graph.of_type(Conv, Linear):
+        _check_sums(node, types[node.source], types[node.name])
     for node in graph.of_type(Requant):
         if not requant_fits_dsp(node, types[node.source]):
             raise IRError(
@@ -96,10 +99,8 @@ def _run_node(node: Node, inputs: list[Array], types: dict[str, TensorType]) -> 
             return requantise(x, requant_table(node))
         case MaxPool():
             return _pool(x, node.size)
-        case Reorg() if node.block == 2:
-            return space_to_depth(x)
         case Reorg():
-            raise IRError(f"reorg '{node.name}': block {node.block}, the executor knows 2")
+            return space_to_depth(x, node.block)
         case Concat():
             return jnp.concatenate(inputs, -1)
         case Output():
@@ -126,16 +127,30 @@ def _pool(x: Array, size: int) -> Array:
     return jax.lax.reduce_window(x, jnp.iinfo(x.dtype).min, jax.lax.max, window, window, "VALID")
 
 
+def _largest(node: Conv | Linear) -> int:
+    """Return the largest sum of |weights| of an output channel."""
+    return int(np.abs(node.weights).reshape(-1, node.out_channels).sum(0).max())
+
+
+def _check_sums(node: Conv | Linear, source: TensorType, acc: TensorType) -> None:
+    """Raise IRError unless `_conv` is exact: sums fit int32, at worst those of halves float32."""
+    if acc.bits > 32:
+        raise IRError(f"node '{node.name}': sums {acc.lo}..{acc.hi} need more than int32")
+    reach = _largest(node) * min(source.hi, 1 << (source.bits - source.bits // 2))
+    if reach >= F32_EXACT:
+        raise IRError(
+            f"node '{node.name}': sums over half of each code's bits reach {reach}, which float32 "
+            "does not hold exactly; use hw.execute"
+        )
+
+
 def _conv(node: Conv, x: Array, source: TensorType) -> Array:
     """Convolve in float32 where every partial sum is exact, else the input's two halves apart."""
     weights = jnp.asarray(node.weights, jnp.float32)
-    largest = int(np.abs(node.weights).reshape(-1, node.out_channels).sum(0).max())
     bias = 0 if node.bias is None else jnp.asarray(node.bias, jnp.int32)
-    if largest * source.hi < F32_EXACT:
+    if _largest(node) * source.hi < F32_EXACT:
         return exact_conv(x.astype(jnp.float32), weights, node).astype(jnp.int32) + bias
     half = source.bits // 2
-    if largest << (source.bits - half) >= F32_EXACT or largest * source.hi >= 1 << 31:
-        raise IRError(f"conv '{node.name}': sums up to {largest * source.hi} need more than int32")
     high, low = (
         exact_conv(part.astype(jnp.float32), weights, node).astype(jnp.int32)
         for part in (x >> half, x & ((1 << half) - 1))

@@ -16,7 +16,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mixq_jax import quant
-from mixq_jax.bits import WIDTHS, Alphas, FixedBits, FloatBits, SoftBits, init_alphas
+from mixq_jax.bits import (
+    WIDTHS,
+    Alphas,
+    BitsError,
+    FixedBits,
+    FloatBits,
+    SoftBits,
+    init_alphas,
+)
 from mixq_jax.convolve import convolve
 from mixq_jax.integer import RequantTable, requantise
 from mixq_jax.norm import BatchStats, affine, batch_norm, update
@@ -75,6 +83,7 @@ class Network(nn.Module):
     @nn.compact
     def __call__(self, images: Float[Array, "n h w c"], bits: Bits, train: bool) -> Array:
         spec = self.spec
+        check_bits(spec, bits)
         shapes = infer_shapes(spec)
         order = {layer.name: index for index, layer in enumerate(spec.convs)}
         values = {INPUT: Value(images)}
@@ -138,6 +147,17 @@ def _concat(values: list[Value]) -> Value:
 def _constant(value: float) -> Array:
     """A scalar the compiler cannot fold, so that fixed and one-hot widths round alike."""
     return jax.lax.optimization_barrier(jnp.float32(value))
+
+
+def check_bits(spec: NetSpec, bits: Bits) -> None:
+    """Raise BitsError unless `bits` has one width (or row of probabilities) for each layer."""
+    if isinstance(bits, FloatBits):
+        return
+    given = bits.bits if isinstance(bits, IntegerBits) else bits
+    if len(given.w) != len(spec.convs):
+        raise BitsError(
+            f"bits of {len(given.w)} layers for '{spec.name}', which has {len(spec.convs)}"
+        )
 
 
 def layer_width(layer: ConvSpec, widths: tuple[int, ...], index: int, operand: int) -> int:

@@ -14,7 +14,8 @@ class OptimConfig:
 
     Learning rates fall with a cosine from 1 to `final_factor` over the run. Biases (batch norm's
     beta, the head's bias) have `bias_factor` times the rate, and fall to it linearly from
-    `bias_warmup_rate` during the first `bias_warmup_steps`.
+    `bias_warmup_rate` during the first `bias_warmup_steps`. Momentum is Nesterov's, but plain for
+    alphas.
     """
 
     name: Literal["sgd", "adam"] = "sgd"
@@ -39,11 +40,12 @@ def cosine(rate: float, steps: int, final_factor: float) -> optax.Schedule:
 def make(config: OptimConfig, steps: int) -> optax.GradientTransformation:
     """Return the optimiser for params {"net": ..., "alphas": ...} over `steps` steps."""
     bias_rate = config.learning_rate * config.bias_factor
-    bias = cosine(bias_rate, steps, config.final_factor)
+    bias = cosine(bias_rate, steps - config.bias_warmup_steps, config.final_factor)
     if config.bias_warmup_steps:
         ramp = optax.linear_schedule(config.bias_warmup_rate, bias_rate, config.bias_warmup_steps)
         bias = optax.join_schedules([ramp, bias], [config.bias_warmup_steps])
-    alpha_rate = cosine(config.alpha_learning_rate, steps, config.alpha_final_factor)
+    alpha_steps = steps - config.alpha_warmup_steps
+    alpha_rate = cosine(config.alpha_learning_rate, alpha_steps, config.alpha_final_factor)
     if config.alpha_warmup_steps:
         still = optax.constant_schedule(0.0)
         alpha_rate = optax.join_schedules([still, alpha_rate], [config.alpha_warmup_steps])
@@ -52,7 +54,7 @@ def make(config: OptimConfig, steps: int) -> optax.GradientTransformation:
         {
             "weight": _descend(config, weight, config.weight_decay),
             "bias": _descend(config, bias, 0.0),
-            "alpha": _descend(config, alpha_rate, config.alpha_weight_decay),
+            "alpha": _descend(config, alpha_rate, config.alpha_weight_decay, nesterov=False),
         },
         labels,
     )
@@ -70,9 +72,9 @@ def labels(params: dict) -> dict:
 
 
 def _descend(
-    config: OptimConfig, rate: optax.Schedule, decay: float
+    config: OptimConfig, rate: optax.Schedule, decay: float, nesterov: bool = True
 ) -> optax.GradientTransformation:
     regularise = optax.add_decayed_weights(decay) if decay else optax.identity()
     if config.name == "adam":
         return optax.chain(optax.scale_by_adam(), regularise, optax.scale_by_learning_rate(rate))
-    return optax.chain(regularise, optax.sgd(rate, momentum=config.momentum, nesterov=True))
+    return optax.chain(regularise, optax.sgd(rate, config.momentum, nesterov))

@@ -48,6 +48,7 @@ def _max_pool_bwd(x, g):
 max_pool.defvjp(_max_pool_fwd, _max_pool_bwd)
 
 
-def space_to_depth(x: Array) -> Array:
-    """Return `[N, H/2, W/2, 4C]` with out channel = (2 dy + dx) C + c."""
-    return jnp.concatenate(_quarters(x), -1)
+def space_to_depth(x: Array, block: int = 2) -> Array:
+    """Return `[N, H/b, W/b, b^2 C]` with out channel = (b dy + dx) C + c, b = `block`."""
+    offsets = [(dy, dx) for dy in range(block) for dx in range(block)]
+    return jnp.concatenate([x[:, dy::block, dx::block] for dy, dx in offsets], -1)

@@ -110,6 +110,7 @@ class NetSpec:
             if layer.name in seen:
                 raise SpecError(f"layer name '{layer.name}' of '{self.name}' is used twice")
             seen.add(layer.name)
+        _check_roles(self)
         infer_shapes(self)
 
     @property
@@ -135,6 +136,38 @@ class NetSpec:
 def layer_sources(layer: Layer) -> tuple[str, ...]:
     """Return the names that `layer` reads."""
     return layer.sources if isinstance(layer, ConcatSpec) else (layer.source,)
+
+
+def _check_roles(spec: NetSpec) -> None:
+    """Check what export relies on: who reads the image, who is read, where batch norm stands."""
+    read = {name for layer in spec.layers for name in layer_sources(layer)}
+    for layer in spec.layers:
+        if not isinstance(layer, ConvSpec) and INPUT in layer_sources(layer):
+            raise SpecError(f"layer '{layer.name}' reads the image; only convolutions quantise it")
+        if layer.name not in read and layer is not spec.output:
+            raise SpecError(f"layer '{layer.name}' is read by no layer; remove it or connect it")
+    if not spec.convs or spec.convs[-1] is not spec.output:
+        raise SpecError(f"network '{spec.name}' must end with a convolution, its head")
+    if spec.output.out_channels != spec.head.channels:
+        raise SpecError(
+            f"layer '{spec.output.name}' has {spec.output.out_channels} channels, the head of "
+            f"'{spec.name}' needs {spec.head.channels}"
+        )
+    for layer in spec.convs:
+        _check_conv(layer, hidden=layer is not spec.output)
+
+
+def _check_conv(layer: ConvSpec, hidden: bool) -> None:
+    if layer.kernel < 1 or layer.kernel % 2 == 0 or layer.stride < 1:
+        raise SpecError(
+            f"layer '{layer.name}': kernel {layer.kernel}, stride {layer.stride}; the kernel must "
+            "be odd, the stride at least 1"
+        )
+    if layer.norm != hidden or (layer.bias and hidden):
+        raise SpecError(
+            f"layer '{layer.name}': norm={layer.norm}, bias={layer.bias}; hidden convolutions have "
+            "norm and no bias (requantisation is folded from the norm), the last one has no norm"
+        )
 
 
 def infer_shapes(spec: NetSpec) -> dict[str, tuple[int, int, int]]:
@@ -167,6 +200,8 @@ def _infer_layer(layer: Layer, inputs: list[tuple[int, int, int]]) -> tuple[int,
             out = [(size - 1) // layer.stride + 1 for size in (height, width)]
             return out[0], out[1], layer.out_channels
         case PoolSpec():
+            if height < 2 or width < 2:
+                raise SpecError(f"layer '{layer.name}': cannot pool {height}x{width} by 2")
             return height // 2, width // 2, channels
         case ReorgSpec():
             if height % 2 or width % 2:

@@ -17,7 +17,7 @@ def report_document(record: RunRecord) -> dict[str, Any]:
     search, train, test, export, simulate = (record.result(stage) for stage in STAGES)
     return {
         "schema": SCHEMA,
-        **{key: record.run[key] for key in ("preset", "options", "versions")},
+        **{key: record.run[key] for key in ("preset", "options", "recipe", "versions")},
         **{key: record.run[key] for key in ("network", "device", "data")},
         "missing": list(record.missing),
         "seconds": {stage: _part(record.result(stage), "seconds") for stage in STAGES},

@@ -41,10 +41,12 @@ def layers_section(record: RunRecord) -> Markup | None:
     """Show cycles, DSP slices and bits of every layer, and how each is mapped."""
     if (result := record.result("simulate")) is None:
         return None
-    layers, interval = result["layers"], result["cycles"]["interval"]
+    layers, cycles = result["layers"], result["cycles"]
+    interval = cycles["interval"]
+    alone = max(process["closed_form"] for process in cycles["per_process"].values())
     lead = (
-        f"One frame every {count(interval)} cycles; the first leaves after "
-        f"{count(result['cycles']['latency'])}. A layer whose bar ends at the line sets the pace."
+        f"A frame leaves every {count(interval)} cycles (the slowest process alone needs "
+        f"{count(alone)}); the first leaves after {count(cycles['latency'])}."
     )
     cards = grid(_cycles(layers, interval), _slices(layers), _widths(layers))
     rows = [(layer["name"], *(show(layer) for show in LAYER_COLUMNS.values())) for layer in layers]
@@ -137,8 +139,8 @@ def pipeline_section(record: RunRecord) -> Markup | None:
         return None
     cycles = result["cycles"]
     lead = (
-        "Cycle-level simulation: every process is one loop, every FIFO is finite. "
-        f"Bottleneck: {cycles['bottleneck']}."
+        f"Cycle-level simulation of {cycles['frames']} frames: every process is one loop, every "
+        f"FIFO is finite. Bottleneck: {cycles['bottleneck']}."
     )
     return section(
         "Pipeline",

@@ -84,7 +84,7 @@ def search_section(record: RunRecord) -> Markup | None:
     lead = (
         f"{count(len(trace.step))} steps; temperature {number(trace.tau[0])} to "
         f"{number(trace.tau[-1])}. Each panel below is one layer: the probability of every width, "
-        "step by step. A panel of one colour is a decision."
+        "step by step; weights × activations. A panel of one colour is a decision."
     )
     references = result["reference_cost"] if result else {}
     return section(
@@ -102,10 +102,11 @@ def _panels(record: RunRecord, trace: SearchTrace) -> list[Markup]:
     for index, layer in enumerate(record.layers):
         shares = trace.probability_w[:, index], trace.probability_a[:, index]
         w, a = (widths[share[-1].argmax()] for share in shares)
+        sure = " × ".join(percent(share[-1].max()) for share in shares)
         svg = figures.width_shares(trace.step, *shares)
         alt = f"Probabilities of the widths of {layer}: ends at weights {w}, activations {a} bits"
         title = f"{layer}: {w} × {a} bits"
-        panels.append(figure(title, svg_image(svg, alt), class_="panel"))
+        panels.append(figure(title, svg_image(svg, alt), f"at {sure}", class_="panel"))
     return panels
 
 

@@ -6,6 +6,7 @@ import shlex
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from experiments.report.shapes import COSTS, DOCUMENTS, check
 
 STAGES = ("search", "train", "test", "export", "simulate")
 RUN_SCHEMA = 1
-CORRUPT = (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile)  # what parsers raise
+# What a parser raises on a file that is not what it should be.
+CORRUPT = (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile)
 
 LOSSES = ("total", "box", "objectness")
 
@@ -82,6 +84,7 @@ class RunRecord:
     detections: Detections | None
 
     def result(self, stage: str) -> Mapping[str, Any] | None:
+        """Return what `stage` reported, None if it has not finished."""
         return self.results.get(stage)
 
     @property
@@ -94,6 +97,7 @@ class RunRecord:
         return tuple(self.run["network"]["layers"])
 
     def command(self, stage: str) -> str:
+        """Return the command line that runs `stage` in this folder with the same options."""
         return command(stage, self.out, self.run["options"])
 
 
@@ -120,20 +124,16 @@ def read_run(out: Path) -> RunRecord:
     run = _read_card(out)
     layers = run["network"]["layers"]
     make = {stage: command(stage, out, run["options"]) for stage in STAGES}
-    results = {
-        stage: _read(out / stage / "result.json", lambda path: _result(path, layers), make[stage])
+    read = {
+        stage: _read(out / stage / "result.json", partial(_result, layers=layers), make[stage])
         for stage in STAGES
     }
-    return RunRecord(
-        out,
-        run,
-        {stage: result for stage, result in results.items() if result is not None},
-        _read(
-            out / "search/metrics.jsonl", lambda path: _search(path, len(layers)), make["search"]
-        ),
-        _train(out / "train", make["train"]),
-        _read(out / "test/detections.npz", _detections, make["test"]),
-    )
+    results = {stage: result for stage, result in read.items() if result is not None}
+    parse_search = partial(_search, layers=len(layers))
+    search = _read(out / "search/metrics.jsonl", parse_search, make["search"])
+    train = _train(out / "train", make["train"])
+    detections = _read(out / "test/detections.npz", _detections, make["test"])
+    return RunRecord(out, run, results, search, train, detections)
 
 
 def _read_card(out: Path) -> dict:
@@ -154,7 +154,8 @@ def _read(path: Path, parse: Callable[[Path], Any], make: str) -> Any:
     try:
         return parse(path) if path.exists() else None
     except (*CORRUPT, OSError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        reason = f"no {said}" if isinstance(error, KeyError) else said
         raise ReportError(f"{path} is corrupt ({reason}); run `{make}` again") from error
 
 
@@ -235,7 +236,7 @@ def _iou(path: Path) -> tuple[Curve, Curve]:
 
 
 def _detections(path: Path) -> Detections:
-    with np.load(path) as arrays:
+    with path.open("rb") as file, np.load(file) as arrays:
         found = Detections(*(arrays[field.name] for field in fields(Detections)))
     k, *frame = found.images.shape
     if len(frame) != 3 or frame[2] != 3 or found.images.dtype != np.uint8:

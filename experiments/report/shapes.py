@@ -17,6 +17,7 @@ DOCUMENTS: dict[str, Any] = {
         "schema": int,
         "preset": str,
         "options": dict,
+        "recipe": dict,
         "versions": {"*": str},
         "network": {"name": str, "height": int, "width": int, "layers": [str]},
         "device": {
@@ -47,11 +48,13 @@ DOCUMENTS: dict[str, Any] = {
         "csim": {
             "frames": int,
             "mismatches": int,
+            "first_mismatch": str | None,
             "seconds": NUMBER,
             "compile_seconds": NUMBER,
             "compared": str,
         },
         "cycles": {
+            "frames": int,
             "interval": int,
             "latency": int,
             "bottleneck": str,
@@ -88,6 +91,9 @@ def check(value: Any, shape: Any, name: str = "the document") -> None:
                 if key not in value:
                     raise ValueError(f"{name} has no '{key}'")
                 check(value[key], inner, f"{name}.{key}")
+        case range():  # before lists: a range is a sequence too
+            if value not in shape:
+                raise ValueError(f"{name} is {value!r}, not in {shape[0]}..{shape[-1]}")
         case [inner, *others]:
             _expect(value, list, name)
             shapes = shape if others else [inner] * len(value)
@@ -95,9 +101,6 @@ def check(value: Any, shape: Any, name: str = "the document") -> None:
                 raise ValueError(f"{name} has {len(value)} elements, not {len(shapes)}")
             for index, (part, inner) in enumerate(zip(value, shapes, strict=True)):
                 check(part, inner, f"{name}[{index}]")
-        case range():
-            if value not in shape:
-                raise ValueError(f"{name} is {value!r}, not in {shape[0]}..{shape[-1]}")
         case _:
             _expect(value, shape, name)
 

@@ -136,7 +136,11 @@ def word_problem(word: Word, known_bits: int, device: Dsp) -> str | None:
     terms = sorted(term for field in word.fields for term in field.terms)
     if terms != list(product(range(len(word.weights)), range(len(word.acts)))):
         return "the fields do not hold every product exactly once"
-    return next(filter(None, (field_problem(word, field) for field in word.fields)), None)
+    problems = [problem for field in word.fields if (problem := field_problem(word, field))]
+    outputs = {output(word, term) for field in word.fields for term in field.terms}
+    if len(outputs) < len(word.fields):
+        problems.append("two fields hold the same output")
+    return problems[0] if problems else None
 
 
 def field_problem(word: Word, field: Field) -> str | None:
@@ -213,23 +217,20 @@ Operands = tuple[np.ndarray, np.ndarray]
 def decisive(word: Word, chain: int) -> Iterator[Operands]:
     """Yield the vectors on which a word that breaks the rule must fail.
 
-    Per field its two extremes with all other lanes zero, held for `chain` multiplications; per port
-    its extreme words times a unit word of the other port.
+    All lanes at one end for `chain` multiplications: every field takes its extreme. The extreme
+    words of a port times a unit word of the other: an overflow cannot vanish modulo 2^p.
     """
-    unit = 1 if word.w_hi > 0 else -1
-    yield _repeat(_vector(word.weights, {0: unit}), np.full(len(word.acts), word.a_hi), 1)
+    unit_weight, unit_act = (1 if word.w_hi > 0 else -1), 1
+    full_acts = np.full(len(word.acts), word.a_hi)
+    yield _repeat(_first_lane(word.weights, unit_weight), full_acts, 1)
     for extreme in (word.w_lo, word.w_hi):
-        full = np.full(len(word.weights), extreme)
-        yield _repeat(full, _vector(word.acts, {0: 1}), 1)
-        yield _repeat(full, np.full(len(word.acts), word.a_hi), chain)
-        for field in word.fields:
-            weights = _vector(word.weights, {i: extreme for i, _ in field.terms})
-            acts = _vector(word.acts, {j: word.a_hi for _, j in field.terms})
-            yield _repeat(weights, acts, chain)
+        full_weights = np.full(len(word.weights), extreme)
+        yield _repeat(full_weights, _first_lane(word.acts, unit_act), 1)
+        yield _repeat(full_weights, full_acts, chain)
 
 
-def _vector(lanes: tuple, values: dict[int, int]) -> np.ndarray:
-    return np.array([values.get(lane, 0) for lane in range(len(lanes))])
+def _first_lane(lanes: tuple, value: int) -> np.ndarray:
+    return np.array([value] + [0] * (len(lanes) - 1))
 
 
 def _repeat(weights: np.ndarray, acts: np.ndarray, count: int) -> Operands:

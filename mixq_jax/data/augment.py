@@ -81,7 +81,7 @@ def augment(
     if config.hue or config.saturation or config.value:
         images = _recolour(colour_key, images, config)
     if config.flip:
-        mirrored = jax.random.bernoulli(flip_key, config.flip, boxes.shape[:1])
+        mirrored = jax.random.bernoulli(flip_key, float(config.flip), boxes.shape[:1])
         images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
         boxes = boxes.at[:, 0].set(jnp.where(mirrored, 1 - boxes[:, 0], boxes[:, 0]))
     return jnp.round(images), boxes, kept

@@ -9,8 +9,9 @@ The test split shows no object (shape in a hue) and no background of the trainin
 
 import json
 import multiprocessing
-from collections.abc import Iterator
+import signal
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -65,9 +66,7 @@ def generate(
         if _is_current(directory, manifest):
             return False
         with atomic_directory(directory) as unfinished:
-            for done, _ in enumerate(_write_frames(unfinished, config, workers), start=1):
-                if progress is not None:
-                    progress(done, config.train_frames + config.test_frames)
+            _write_frames(unfinished, config, workers, progress)
             (unfinished / MANIFEST).write_text(manifest)
     except OSError as error:
         raise DataError(
@@ -88,18 +87,28 @@ def _is_current(directory: Path, manifest: str) -> bool:
     return False
 
 
-def _write_frames(directory: Path, config: SyntheticConfig, workers: int) -> Iterator[None]:
-    """Write every frame, yielding after each."""
+def _write_frames(
+    directory: Path, config: SyntheticConfig, workers: int, progress: Progress | None
+) -> None:
     counts = {"train": config.train_frames, "test": config.test_frames}
     jobs = [(split, number) for split in SPLITS for number in range(counts[split])]
     write = partial(_write_frame, directory, config)
-    if workers == 1:
-        yield from (write(job) for job in jobs)
-        return
-    # Not forked: a process with running threads (JAX) must not be.
+    with ExitStack() as stack:
+        written = map(write, jobs)
+        if workers > 1:
+            written = stack.enter_context(_pool(workers)).map(write, jobs, chunksize=32)
+        for done, _ in enumerate(written, start=1):
+            if progress is not None:
+                progress(done, len(jobs))
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    """Return processes that leave an interrupt to this one.
+
+    Spawned, not forked: a process with running threads (JAX has some) must not be forked.
+    """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context) as pool:
-        yield from pool.map(write, jobs, chunksize=32)
+    return ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
 
 
 def _write_frame(directory: Path, config: SyntheticConfig, job: tuple[Split, int]) -> None:

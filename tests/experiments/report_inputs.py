@@ -20,6 +20,7 @@ CARD = {
     "schema": 1,
     "preset": "demo",
     "options": {"preset": "demo", "data": None, "device": "xczu3eg", "clock_mhz": 250.0, "seed": 0},
+    "recipe": {"search_steps": 500, "train_steps": 1400, "relaxation": "gumbel", "lam": 0.002},
     "versions": {
         "mixq-jax": "0.1.0",
         "jax": "0.10.2",
@@ -206,11 +207,13 @@ def write_simulate(folder: Path, _steps: int) -> None:
         "csim": {
             "frames": 4,
             "mismatches": 0,
+            "first_mismatch": None,
             "seconds": 3.1,
             "compile_seconds": 21.4,
-            "compared": "all layers",
+            "compared": "all integers of all layers",
         },
         "cycles": {
+            "frames": 3,
             "interval": interval,
             "latency": 152_018,
             "bottleneck": "conv1_mac",

@@ -194,7 +194,7 @@ def test_tensors_of_another_kind_are_refused(saved, values):
 def test_missing_files_are_named(saved):
     folder, _ = saved
     (folder / "tensors.npz").unlink()
-    with pytest.raises(IRError, match="No such file or directory: '.*tensors.npz'"):
+    with pytest.raises(IRError, match=r"No such file or directory: '.*tensors\.npz'"):
         ir_io.load(folder)
     shutil.rmtree(folder)
     with pytest.raises(IRError, match=f"^cannot read {folder}/graph.json: .*No such file"):

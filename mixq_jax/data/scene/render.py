@@ -54,7 +54,8 @@ class SceneConfig:
     """How scenes vary.
 
     Areas are fractions of the frame, log-normal with `area_sigma` = standard deviation of the
-    logarithm, redrawn until within `area_limits`. Noise and blur are in pixels of 8 bits.
+    logarithm, redrawn until within `area_limits`. Contrast is a gain around mid-grey; brightness
+    and noise are in grey levels of 255, blur in pixels.
     """
 
     area_median: float = 0.0065  # contest sample: 0.00645
@@ -67,6 +68,14 @@ class SceneConfig:
     brightness: float = 30.0  # largest shift either way
     noise: float = 6.0  # largest standard deviation of sensor noise
     blur: float = 0.6  # largest radius of the lens' blur
+
+    def __post_init__(self):
+        low, high = self.area_limits
+        if not 0 < low < self.area_median < high < 1:
+            raise ValueError(
+                f"area_median {self.area_median} must lie inside area_limits {low}..{high}, "
+                "fractions of the frame; change either"
+            )
 
 
 @cache
@@ -188,10 +197,10 @@ def _photograph(
     height, width = pixels.shape[:2]
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
     vignette = (1 - rng.uniform(0, 0.12) * (x * x + y * y)).astype(np.float32)
-    cast = rng.uniform(0.94, 1.06, 3).astype(np.float32) * rng.uniform(*config.contrast)
+    gain = rng.uniform(0.94, 1.06, 3).astype(np.float32) * rng.uniform(*config.contrast)
     shift = 128 + rng.uniform(-config.brightness, config.brightness)
     # Four bytes added are near enough to a Gaussian, and the same on every machine.
     grain = rng.integers(0, 256, (4, height, width, 3), np.uint8).sum(0, dtype=np.int16) - 510
     grain = grain * np.float32(rng.uniform(1, config.noise) / 147.8)
-    exposed = (pixels * vignette[..., None] - 128) * cast + shift + grain
+    exposed = (pixels * vignette[..., None] - 128) * gain + shift + grain
     return np.clip(np.rint(exposed), 0, 255).astype(np.uint8)

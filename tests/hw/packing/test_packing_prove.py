@@ -3,23 +3,27 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.device import DSPS, dsp
 from hw.packing import PackError, PackPlan, table
+from hw.packing.emulate import emulate_word, expected_word
 from hw.packing.geometry import Cut, Geometry, Part, Placement, Shape, build_plan, build_word
 from hw.packing.prove import (
     EXHAUSTIVE_LIMIT,
     certify,
+    decisive,
+    exhaustive,
     is_exhaustive,
     lane_vectors,
     prove,
     search_failure,
     violation,
 )
-from hw.packing.search import KERNELS
+from hw.packing.search import KERNELS, port_fits
 
 E2 = dsp("dsp48e2")
 COUNTEREXAMPLE = r"counterexample \(N = \d+\): weights \[.*\], activations \[.*\] give -?\d+, want"
@@ -95,12 +99,18 @@ def test_message_names_plan_reason_and_operands():
     )
 
 
-def test_exhaustive_proof_counts_every_vector():
-    plan = plan_of(3, (2, 2), (1, 3, 4), [(18, 5, 5)])
-    space = 3**3 * 4**4
-    extra = prove(plan).proof.vectors - space
-    assert 0 < extra < 300
-    assert lane_vectors(-1, 1, 3).shape == (27, 3)
+@pytest.mark.parametrize(
+    ("bits", "lanes", "placement", "space"),
+    [
+        ((2, 2), (1, 3, 4), (18, 5, 5), 3**3 * 4**4),  # one chunk
+        ((4, 4), (1, 3, 2), (27, 11, 11), 15**3 * 16**2),  # several chunks
+    ],
+)
+def test_enumeration_is_complete(bits, lanes, placement, space):
+    plan = plan_of(3, bits, lanes, [placement])
+    chunks = list(exhaustive(plan.pieces[0].word))
+    assert sum(weights.shape[0] * acts.shape[1] for weights, acts in chunks) == space
+    assert 0 < prove(plan).proof.vectors - space < 300
     assert len({tuple(row) for row in lane_vectors(-1, 1, 3).tolist()}) == 27
 
 
@@ -132,11 +142,56 @@ def words(draw):
     return build_word(device, shape, part, placement, known_bits), known_bits, device.p_bits
 
 
+def is_decoded(word, known_bits: int, p_bits: int, weights, acts) -> bool:
+    got = emulate_word(word, known_bits, p_bits, weights, acts, ports="wrap")
+    return np.array_equal(got, expected_word(word, weights, acts))
+
+
+@settings(max_examples=200)
 @given(words(), st.integers(1, 5))
-def test_the_rule_is_necessary_and_sufficient(case, chain):
+def test_decisive_vectors_fail_exactly_where_the_rule_is_broken(case, chain):
     word, known_bits, p_bits = case
-    failure, _ = search_failure(word, chain, known_bits, p_bits)
-    assert (failure is None) == (violation(word, chain, known_bits, p_bits) is None)
+    exact = all(is_decoded(*case, *vectors) for vectors in decisive(word, chain))
+    assert exact == (violation(word, chain, known_bits, p_bits) is None)
+
+
+@pytest.mark.parametrize(("weights", "acts"), [((0, 1024), 8192), ((0, 8192), 1024)])
+def test_an_overflow_that_extreme_words_hide_is_found(weights, acts):
+    """The port is off by 2^14, times 1024 it is 0 modulo 2^24: only a unit word shows it."""
+    device = replace(E2, wide_bits=14, narrow_bits=12, p_bits=24)
+    w_port = 12 if acts > weights[1] else 14
+    part = Part(0, 14, weights, (0, acts))
+    word = build_word(device, Shape(1, 1, 1), part, Placement(w_port, 1, 1), 0)
+    assert "too wide" in violation(word, 1, 0, 24)
+    unit, *extreme = [is_decoded(word, 0, 24, *vectors) for vectors in decisive(word, 1)]
+    assert extreme[-1]
+    assert not all((unit, *extreme))
+
+
+@given(words(), st.integers(1, 5))
+def test_no_vector_fails_where_the_rule_holds(case, chain):
+    word, known_bits, p_bits = case
+    if violation(word, chain, known_bits, p_bits) is None:
+        assert search_failure(word, chain, known_bits, p_bits)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("weights", "acts", "reason"),
+    [
+        ((-128, 127), 1, None),
+        ((-129, 127), 1, "weight words span -129..127, too wide for a signed 8-bit port"),
+        ((-128, 128), 1, "weight words span -128..128, too wide for a signed 8-bit port"),
+        ((0, 1), 511, None),
+        ((0, 1), 512, "activation words span 0..512, too wide for a signed 10-bit port"),
+    ],
+)
+def test_ports_are_used_to_the_last_code(weights, acts, reason):
+    device = replace(E2, wide_bits=10, narrow_bits=8)
+    part = Part(0, 8, weights, (0, acts))
+    word = build_word(device, Shape(1, 1, 1), part, Placement(8, 1, 1), 0)
+    assert violation(word, 1, 0, 48) == reason
+    lanes_fit = port_fits(8, weights, 1, 1) and port_fits(10, (0, acts), 1, 1)
+    assert lanes_fit == (reason is None)
 
 
 def good_plan() -> PackPlan:
@@ -162,7 +217,13 @@ def split_plan() -> PackPlan:
     return plan_of(3, (4, 4), (1, 3, 2), [(27, 11, 11), (27, 11, 11)], Cut("a", 1))
 
 
+def taps_apart() -> PackPlan:
+    """Put the activations so far apart that equal outputs do not meet."""
+    return plan_of(3, (3, 3), (1, 3, 2), [(27, 8, 9)])
+
+
 DAMAGED = {
+    r"two fields hold the same output": taps_apart(),
     r"mixes the outputs": relabelled(good_plan()),
     r"slices \[9, .*\] do not fit the field offsets": with_field(good_plan(), bits=9),
     r"is bounded by -5\.\.21": with_field(good_plan(), lo=-5),

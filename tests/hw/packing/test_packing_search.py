@@ -19,6 +19,7 @@ from hw.packing.search import (
     PLANS_PER_CELL,
     best_placement,
     candidates,
+    capacity,
     pareto,
     search,
 )
@@ -186,11 +187,24 @@ def test_parts_of_a_cut():
     assert len(list(cuts(4, 3))) == 1 + 3 + 2
 
 
+def test_capacity_at_the_edges():
+    single, pair = Shape(1, 1, 1), Shape(1, 1, 2)
+    assert capacity(single, Placement(18, 4, 4), 4, 0, 4) == 3  # 4 N <= 2^4 - 1
+    assert capacity(pair, Placement(18, 4, 4), 4, 0, 9) == 3
+    assert capacity(pair, Placement(18, 4, 4), 4, 1, 9) == 7
+    assert capacity(pair, Placement(18, 4, 4), 4, 1, 8) == 3  # the top field has 4 bits
+    assert capacity(pair, Placement(18, 4, 4), 4, 1, 4) == 0
+
+
 def test_lut_estimate_by_hand():
     # w4a4, 3 taps x 2 columns, one product: spreads 210, 420, 420, 210 times 256 words
     # -> 16 + 17 + 17 + 16 accumulator bits for 6 MACs.
     assert lut_per_mac(3, Shape(1, 3, 2), (210,), 1, 0) == 11.0
+    # one decode per product: parity and correction of four upper fields, 1 LUT each.
     # nine products between decodes; parity of three upper fields: 1 LUT6 each and cycle.
+    assert lut_per_mac(3, Shape(1, 3, 3), (210,), 1, 1) == round(
+        (16 * 2 + 17 * 2 + 18 + 4 + 4) / 9, 2
+    )
     assert lut_per_mac(3, Shape(1, 3, 2), (210,), 9, 1) == round((69 / 9 + 3) / 6, 2)
 
 

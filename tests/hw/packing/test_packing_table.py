@@ -3,6 +3,7 @@
 
 import json
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -10,18 +11,16 @@ from hw.packing import PackError, PackTable, table
 from hw.packing.search import search
 from hw.packing.table import PATH, read_tables, stored_geometries, write_tables
 
-GRIDS = {
-    1: """18 12 10 8 6 5 5 | 9 8 6 6 4 4 3 | 8 6 6 4 4 4 3 | 6 6 4 4 4 3 2
-          6 4 4 4 2 2 2 | 4 4 4 2 2 2 2 | 4 4 3 2 2 2 2""",
-    3: """21 15 12 12 9 6 6 | 15 12 15/2 6 6 6 3 | 15 15/2 15/2 6 6 4 3 | 15/2 6 6 6 6 3 3
-          15/2 6 6 4 3 3 3 | 6 6 9/2 3 3 9/4 9/4 | 9/2 4 3 3 3 2 2""",
-}
+DOCUMENT = Path(__file__).parents[3] / "docs" / "packing.md"
 
 
-@pytest.mark.parametrize("kernel", GRIDS)
-def test_best_rates(kernel):
-    rates = [rate for row in table("dsp48e2", kernel).macs_per_dsp_grid() for rate in row]
-    assert rates == [Fraction(rate) for rate in GRIDS[kernel].replace("|", " ").split()]
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_documented_rates(kernel):
+    after_title = DOCUMENT.read_text().split(f"K = {kernel}\n\n")[1]
+    rows = after_title.split("\n\n")[0].splitlines()[2:]
+    documented = [[Fraction(rate) for rate in row.strip("| ").split("|")] for row in rows]
+    for w_bits, rates in enumerate(table("dsp48e2", kernel).macs_per_dsp_grid(), start=2):
+        assert documented[w_bits - 2] == [w_bits, *rates]
 
 
 def test_stored_tables_are_what_the_search_finds(update_golden):
@@ -69,6 +68,15 @@ def test_best_is_the_fastest_legal_plan(kernel):
                 assert found.best(w_bits, a_bits, out_channels) == legal[0]
             single = [plan for plan in plans if plan.groups == 1]
             assert found.best(w_bits, a_bits, 64, depthwise=True) == single[0]
+
+
+def test_lanes_may_overlap_on_a_port():
+    strides = {
+        weights[1].offset - weights[0].offset
+        for plan in table("dsp48e2", 1).plans(2, 1)
+        if len(weights := plan.pieces[0].word.weights) > 1
+    }
+    assert min(strides) == 1
 
 
 def test_groups_decide_which_plan_a_layer_gets():

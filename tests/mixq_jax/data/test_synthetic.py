@@ -99,13 +99,14 @@ def test_unwritable_folder(tmp_path):
         generate(tmp_path / "file" / "data", TINY)
 
 
-def test_interrupt_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_interrupt_leaves_nothing(tmp_path, workers):
     def stop(done, total):
         if done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        generate(tmp_path / "d", TINY, progress=stop)
+        generate(tmp_path / "d", TINY, workers=workers, progress=stop)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -119,6 +120,13 @@ def test_progress_counts_every_frame(tmp_path):
 def test_config_refuses_nonsense(name):
     with pytest.raises(DataError, match=rf"^{name} is 0; give at least \d+$"):
         replace(TINY, **{name: 0})
+
+
+@pytest.mark.parametrize("limits", [(0.01, 0.02), (0.02, 0.01), (0.0, 0.1), (0.001, 1.0)])
+def test_area_limits_must_hold_the_median(limits):
+    text = re.escape(f"area_median 0.03 must lie inside area_limits {limits[0]}..{limits[1]}")
+    with pytest.raises(ValueError, match=f"^{text}, fractions of the frame; change either$"):
+        SceneConfig(area_median=0.03, area_limits=limits)
 
 
 def test_areas_follow_the_truncated_log_normal():

@@ -72,7 +72,9 @@ void add_piece(const WindowWord<C::kernel_rows, C::columns, C::simd, C::a_bits>&
 #pragma HLS INLINE
   using S = MacShape<C>;
   ap_uint<C::a_bits> acts[S::WORDS][P::a_lanes];
+#pragma HLS ARRAY_PARTITION variable = acts complete dim = 0
   ap_int<P::a_port> packed[S::WORDS];
+#pragma HLS ARRAY_PARTITION variable = packed complete dim = 0
   for (int n = 0; n < S::WORDS; ++n) {
 #pragma HLS UNROLL
     for (int j = 0; j < P::a_lanes; ++j) {
@@ -84,6 +86,7 @@ void add_piece(const WindowWord<C::kernel_rows, C::columns, C::simd, C::a_bits>&
   for (int pe = 0; pe < C::pe; ++pe) {
 #pragma HLS UNROLL
     ap_int<C::w_bits> lanes[S::WORDS][P::w_lanes];
+#pragma HLS ARRAY_PARTITION variable = lanes complete dim = 0
     for (int n = 0; n < S::WORDS; ++n) {
 #pragma HLS UNROLL
       for (int i = 0; i < P::w_lanes; ++i) {
@@ -92,6 +95,7 @@ void add_piece(const WindowWord<C::kernel_rows, C::columns, C::simd, C::a_bits>&
       }
     }
     ap_int<C::acc_bits> field[P::fields];
+#pragma HLS ARRAY_PARTITION variable = field complete dim = 0
     packed_dot<P, S::CHAIN>(lanes, acts, packed, field);
     for (int k = 0; k < P::fields; ++k) {
 #pragma HLS UNROLL
@@ -137,6 +141,7 @@ SumWord<C::columns, MacShape<C>::PARALLEL, C::acc_bits> finished(
 #pragma HLS INLINE
   using S = MacShape<C>;
   SumWord<C::columns, S::PARALLEL, C::acc_bits> word;
+#pragma HLS ARRAY_PARTITION variable = word.sum complete dim = 0
   for (int i = 0; i < C::columns; ++i) {
 #pragma HLS UNROLL
     for (int l = 0; l < S::PARALLEL; ++l) {
@@ -161,6 +166,7 @@ void mac_array(hls::stream<WindowWord<C::kernel_rows, C::columns, C::simd, C::a_
 #pragma HLS ARRAY_RESHAPE variable = rom complete dim = 3
   using S = MacShape<C>;
   WindowWord<C::kernel_rows, C::columns, C::simd, C::a_bits> x;
+#pragma HLS ARRAY_PARTITION variable = x.code complete dim = 0
   ap_int<C::acc_bits> partial[S::PARALLEL][S::SPAN];
 #pragma HLS ARRAY_PARTITION variable = partial complete dim = 0
   int tap_step = 0;
@@ -173,7 +179,9 @@ void mac_array(hls::stream<WindowWord<C::kernel_rows, C::columns, C::simd, C::a_
           MIXQ_ITERATION(C);
           if (tap_step == 0) x = in.read();
           WeightWords<C> weights[C::pe];
+#pragma HLS ARRAY_PARTITION variable = weights complete dim = 0
           Products<C> products;
+#pragma HLS ARRAY_PARTITION variable = products complete dim = 0
           for (int pe = 0; pe < C::pe; ++pe) {
 #pragma HLS UNROLL
             unpack_weights<C>(rom[pe][group * S::STEPS + step], weights[pe]);

@@ -127,6 +127,7 @@ void packed_dot(const ap_int<W_BITS> (&w)[WORDS][P::w_lanes],
 #pragma HLS UNROLL
     ap_int<P::p_bits> sum = chain_bias<P>(CHAIN);
     int known[P::fields] = {};
+#pragma HLS ARRAY_PARTITION variable = known complete dim = 0
     for (int part = 0; part < CHAIN; ++part) {
 #pragma HLS UNROLL
       const int n = link * CHAIN + part;

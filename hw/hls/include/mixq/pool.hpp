@@ -14,6 +14,7 @@ CodeWord<CHANNELS, BITS> maximum(const CodeWord<CHANNELS, BITS>& a,
                                  const CodeWord<CHANNELS, BITS>& b) {
 #pragma HLS INLINE
   CodeWord<CHANNELS, BITS> larger;
+#pragma HLS ARRAY_PARTITION variable = larger.channel complete dim = 0
   for (int c = 0; c < CHANNELS; ++c) {
 #pragma HLS UNROLL
     larger.channel[c] = a.channel[c] > b.channel[c] ? a.channel[c] : b.channel[c];
@@ -30,10 +31,12 @@ void pool(hls::stream<CodeWord<C::parallel, C::bits> >& in,
           hls::stream<CodeWord<C::parallel, C::bits> >& out, int frames) {
   constexpr int GROUPS = C::out_channels / C::parallel;
   constexpr int PAIRS = C::width / 2;
-  CodeWord<C::parallel, C::bits> upper[GROUPS][PAIRS], left;
+  CodeWord<C::parallel, C::bits> upper[GROUPS][PAIRS];
 #pragma HLS AGGREGATE variable = upper compact = bit
   // The two accesses to one element are a whole row apart.
 #pragma HLS DEPENDENCE variable = upper inter false
+  CodeWord<C::parallel, C::bits> left;
+#pragma HLS ARRAY_PARTITION variable = left.channel complete dim = 0
   for (int frame = 0; frame < frames; ++frame) {
     for (int row = 0; row < C::height; ++row) {
       for (int group = 0; group < GROUPS; ++group) {

@@ -31,6 +31,7 @@ void input_port(hls::stream<Beat<C::port_bits> >& in,
         filled += C::port_bits;
       }
       CodeWord<C::channels, C::bits> word;
+#pragma HLS ARRAY_PARTITION variable = word.channel complete dim = 0
       for (int c = 0; c < C::channels; ++c) {
 #pragma HLS UNROLL
         const int top = (c + 1) * C::pixel_bits - 1;
@@ -75,6 +76,7 @@ void output_port(
   constexpr int FIRST = C::kernel - 1;
   constexpr int LAST = FIRST + C::width - 1;
   SumWord<C::columns, C::out_parallel, C::acc_bits> word;
+#pragma HLS ARRAY_PARTITION variable = word.sum complete dim = 0
   for (int frame = 0; frame < frames; ++frame) {
     for (int row = 0; row < C::height; ++row) {
       for (int group = 0; group < GROUPS; ++group) {
@@ -86,6 +88,7 @@ void output_port(
               MIXQ_ITERATION(C);
               if (i == 0 && part == 0) word = in.read();
               ap_int<32> value[C::values_per_beat];
+#pragma HLS ARRAY_PARTITION variable = value complete dim = 0
               for (int v = 0; v < C::values_per_beat; ++v) {
 #pragma HLS UNROLL
                 value[v] = word.sum[i][part * C::values_per_beat + v] +

@@ -40,7 +40,9 @@ void requantise(hls::stream<SumWord<C::columns, C::out_parallel, C::acc_bits> >&
   constexpr int FIRST = C::kernel - 1;
   constexpr int LAST = FIRST + C::width - 1;
   SumWord<C::columns, C::out_parallel, C::acc_bits> sums;
+#pragma HLS ARRAY_PARTITION variable = sums.sum complete dim = 0
   CodeWord<C::out_parallel, C::bits> codes;
+#pragma HLS ARRAY_PARTITION variable = codes.channel complete dim = 0
   for (int row = 0; row < frames * C::height; ++row) {
     for (int group = 0; group < GROUPS; ++group) {
       for (int step = 0; step < C::column_steps; ++step) {

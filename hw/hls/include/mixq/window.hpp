@@ -98,6 +98,7 @@ WindowWord<C::kernel_rows, C::columns, C::simd, C::bits> load(const Lines<C>& li
 #pragma HLS INLINE
   using S = WindowShape<C>;
   WindowWord<C::kernel_rows, C::columns, C::simd, C::bits> word;
+#pragma HLS ARRAY_PARTITION variable = word.code complete dim = 0
   for (int i = 0; i < C::columns; ++i) {
 #pragma HLS UNROLL
     // padding * columns keeps both operands positive: the quotient must round down
@@ -108,6 +109,7 @@ WindowWord<C::kernel_rows, C::columns, C::simd, C::bits> load(const Lines<C>& li
     const bool column_inside = column >= 0 && column < C::width;
     const int address = at.base + (column_inside ? block : 0);
     ap_uint<C::bits> fetched[S::BANKS][S::LANES][S::ATOM];
+#pragma HLS ARRAY_PARTITION variable = fetched complete dim = 0
     for (int bank = 0; bank < S::BANKS; ++bank) {
 #pragma HLS UNROLL
       for (int lane = 0; lane < S::LANES; ++lane) {

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small networks with random parameters, shared by the tests of mixq_jax.
+
+Dtype promotion is strict where a test runs the product's own code (`strict`): implicit promotion
+would be a wider or slower program on an accelerator. Rank promotion stays on: a `[c]` vector of
+channels against a `[n, h, w, c]` map is how the sources read.
+"""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+
+from mixq_jax import model
+from mixq_jax.nets import ultranet
+from mixq_jax.spec import ConcatSpec, ConvSpec, DetectHead, NetSpec, PoolSpec, ReorgSpec
+
+HEAD = DetectHead(anchors=1, anchor_pixels=4.0)
+
+
+@pytest.fixture
+def strict():
+    """Refuse implicit dtype promotion during a test."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def small_spec() -> NetSpec:
+    """Three convolutions and a pool that drops a row and a column: the least to compile."""
+    layers = (
+        ConvSpec("conv0", "image", 4),
+        PoolSpec("pool0", "conv0"),
+        ConvSpec("conv1", "pool0", 6),
+        ConvSpec("conv2", "conv1", HEAD.channels, kernel=1, norm=False, bias=True),
+    )
+    return NetSpec("small", 9, 13, 3, layers, HEAD)
+
+
+@pytest.fixture(scope="session")
+def chain_spec() -> NetSpec:
+    """UltraNet with few channels."""
+    return ultranet(32, 64, channels=(4, 4, 8, 8, 8, 8, 8, 8))
+
+
+@pytest.fixture(scope="session")
+def bypass_spec() -> NetSpec:
+    """Every kind of layer: strides, groups, depthwise, 5x5 kernels, a bypass with reorg, concat.
+
+    `conv2` is read by two convolutions, once in a concatenation that holds `conv1` twice.
+    """
+    layers = (
+        ConvSpec("conv0", "image", 4, kernel=5),
+        PoolSpec("pool0", "conv0"),
+        ConvSpec("conv1", "pool0", 4, groups=0),
+        ConvSpec("conv2", "conv1", 8, stride=2, groups=2),
+        ReorgSpec("reorg1", "conv1"),
+        PoolSpec("pool1", "conv1"),
+        ConcatSpec("join", ("reorg1", "conv2", "pool1")),
+        ConvSpec("conv3", "join", 6, kernel=1),
+        ConvSpec("conv4", "conv2", 6, kernel=1, stride=1),
+        ConcatSpec("ends", ("conv4", "conv3")),
+        ConvSpec("conv5", "ends", HEAD.channels, kernel=3, norm=False, bias=True),
+    )
+    return NetSpec("bypass", 16, 24, 3, layers, HEAD)
+
+
+@pytest.fixture(scope="session")
+def random_variables() -> Callable[[NetSpec, int], dict]:
+    """Return a function (spec, seed) -> variables as after training, with negative gammas too."""
+
+    def build(spec: NetSpec, seed: int) -> dict:
+        rng = np.random.default_rng(seed)
+
+        def fill(path, leaf) -> np.ndarray:
+            kind = str(path[-1]).strip("'[].").split("_")[-1]
+            values = rng.standard_normal(leaf.shape)
+            match kind:
+                case "kernel":
+                    values *= np.sqrt(2 / np.prod(leaf.shape[:-1]))
+                case "gamma":
+                    values = rng.uniform(0.5, 1.5, leaf.shape) * rng.choice((-1, 1), leaf.shape)
+                case "beta" | "mean" | "bias":
+                    values *= 0.3
+                case "var":
+                    values = rng.uniform(0.3, 2.0, leaf.shape)
+                case _:
+                    raise AssertionError(kind)
+            return values.astype(np.float32)
+
+        shapes = jax.eval_shape(lambda: model.init(spec, jax.random.key(0)))
+        return jax.tree.map_with_path(fill, shapes)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def random_images() -> Callable[[NetSpec, int], np.ndarray]:
+    """Return a function (spec, seed) -> two images, uint8 `[2, H, W, C]`."""
+
+    def build(spec: NetSpec, seed: int) -> np.ndarray:
+        shape = (2, spec.height, spec.width, spec.channels)
+        return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+    return build

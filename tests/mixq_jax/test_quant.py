@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantisers against their definitions: codes, mixtures, gradients and the origin of the steps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.optimize import minimize_scalar
+from scipy.stats import norm
+
+from hw.intmath import activation_range, weight_range
+from mixq_jax import quant
+from mixq_jax.bits import WIDTHS
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+widths = st.sampled_from(WIDTHS)
+values = arrays(np.float32, 40, elements=st.floats(-20, 20, width=32))
+TABLES = [
+    *((quant.WEIGHT_STEPS["mse", narrow], weight_range, narrow) for narrow in (False, True)),
+    (quant.ACT_STEPS["mse"], lambda bits, _: activation_range(bits), None),
+]
+
+
+def gaussian_error(step: float, lo: int, hi: int) -> float:
+    """Return E (x - step clip(round(x / step), lo, hi))^2 for x from N(0, 1), in closed form."""
+    codes = np.arange(lo, hi + 1) * step
+    edges = np.concatenate([[-np.inf], (codes[:-1] + codes[1:]) / 2, [np.inf]])
+    if lo == 0:
+        edges[0] = 0.0  # what is below zero becomes zero, whatever the step
+    phi, cdf = norm.pdf(edges), norm.cdf(edges)
+    mass, first = np.diff(cdf), -np.diff(phi)
+    second = mass - np.diff(np.where(np.isinf(edges), 0, edges) * phi)
+    return float((second - 2 * codes * first + codes**2 * mass).sum())
+
+
+@pytest.mark.parametrize(("table", "code_range", "narrow"), TABLES, ids=["full", "narrow", "act"])
+@pytest.mark.parametrize("index", range(len(WIDTHS)), ids=[f"{b}_bits" for b in WIDTHS])
+def test_mse_steps_minimise_the_error_on_a_gaussian(table, code_range, narrow, index):
+    lo, hi = code_range(WIDTHS[index], narrow)
+    step = table[index]
+    best = minimize_scalar(
+        gaussian_error, bounds=(step / 2, step * 2), args=(lo, hi), options={"xatol": 1e-9}
+    )
+    last_digit = 10.0 ** -len(str(step).split(".")[1])
+    assert abs(best.x - step) <= 0.5 * last_digit
+
+
+def test_gaussian_error_is_what_sampling_shows():
+    x = np.random.default_rng(0).standard_normal(400_000)
+    for lo, hi, step in ((-1, 1, 1.2), (-4, 3, 0.6), (0, 3, 0.65)):
+        y = np.maximum(x, 0) if lo == 0 else x
+        error = np.square(y - step * np.clip(np.round(y / step), lo, hi)).mean()
+        assert gaussian_error(step, lo, hi) == pytest.approx(error, rel=0.02)
+
+
+def test_published_steps():
+    weights = (0.996, 0.586, 0.336, 0.190, 0.106, 0.059, 0.032)
+    assert quant.WEIGHT_STEPS["reference", True] == weights
+    assert quant.WEIGHT_STEPS["reference", False] == weights
+    assert quant.ACT_STEPS["reference"] == (0.538, 0.3217, 0.185, 0.104, 0.058, 0.033, 0.019)
+
+
+@given(values, widths, st.floats(0.01, 3, width=32))
+def test_activation_codes(x, bits, step):
+    levels = float(2**bits - 1)
+    codes = np.asarray(quant.act_code(jnp.asarray(x), step, levels))
+    expected = np.clip(np.rint(x / np.float32(step)), 0, levels)
+    assert (codes == expected).all()
+    again = quant.act_code(jnp.asarray(codes * np.float32(step)), step, levels)
+    assert (np.asarray(again) == codes).all()
+
+
+@given(values, widths, st.booleans(), st.floats(0.01, 3, width=32))
+def test_weight_codes(w, bits, narrow, step):
+    lo, hi = weight_range(bits, narrow)
+    codes = np.asarray(quant.weight_code(jnp.asarray(w), jnp.float32(step), bits, narrow))
+    assert (codes == np.clip(np.rint(w / np.float32(step)), lo, hi)).all()
+    again = quant.weight_code(
+        jnp.asarray(codes * np.float32(step)), jnp.float32(step), bits, narrow
+    )
+    assert (np.asarray(again) == codes).all()
+
+
+def test_rounding_is_half_to_even():
+    x = jnp.array([0.5, 1.5, 2.5, -0.5, -1.5], jnp.float32)
+    assert quant.act_code(x, 1.0, 7.0).tolist() == [0, 2, 2, 0, 0]
+    assert quant.weight_code(x, jnp.float32(1), 4, True).tolist() == [0, 2, 2, 0, -2]
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_image_codes_are_the_top_bits_of_the_byte(bits):
+    pixels = np.arange(256)
+    codes = quant.image_code(jnp.asarray(pixels, jnp.float32), bits)
+    assert np.asarray(codes).astype(int).tolist() == (pixels >> (8 - bits)).tolist()
+    assert quant.IMAGE_STEPS[WIDTHS.index(bits)] == 2.0**-bits
+
+
+def test_levels():
+    assert quant.LEVELS.tolist() == [2**b - 1 for b in WIDTHS]
+
+
+def test_weight_deviation_is_unbiased_and_constant():
+    w = jnp.asarray(np.random.default_rng(0).standard_normal((3, 3, 2, 4)), jnp.float32)
+    deviation, gradient = jax.value_and_grad(quant.weight_deviation)(w)
+    assert float(deviation) == pytest.approx(np.asarray(w, np.float64).std(ddof=1), rel=1e-6)
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_fixed_activation_gradient_is_straight_through_inside(bits):
+    step, levels = 0.25, float(2**bits - 1)
+    top = step * levels
+    x = jnp.array([-1.0, -1e-6, 0.0, 1e-6, 0.3, top - 1e-3, top, top + 1.0], jnp.float32)
+    codes, pull = jax.vjp(lambda x: quant.fixed_act(x, step, levels), x)
+    g = jnp.arange(1.0, 9.0)
+    inside = np.array([0, 0, 0, 1, 1, 1, 0, 0])
+    assert (np.asarray(pull(g)[0]) == np.asarray(g) * 4 * inside).all()
+    assert codes.tolist() == quant.act_code(x, step, levels).tolist()
+
+
+@pytest.mark.parametrize("narrow", [True, False])
+def test_fixed_weight_gradient_passes_everywhere(narrow):
+    w = jnp.array([-9.0, -1.0, 0.0, 0.2, 9.0], jnp.float32)
+    step = jnp.float32(0.5)
+    codes, pull = jax.vjp(lambda w, s: quant.fixed_weight(w, s, 3, narrow), w, step)
+    dw, dstep = pull(jnp.arange(1.0, 6.0))
+    assert dw.tolist() == [2, 4, 6, 8, 10]
+    assert dstep == 0
+    assert codes.tolist() == [-3 if narrow else -4, -2, 0, 0, 3]
+
+
+@pytest.mark.parametrize("index", range(len(WIDTHS)))
+def test_one_hot_mixture_is_exact(index):
+    probs = jnp.eye(len(WIDTHS), dtype=jnp.float32)[index]
+    for table in (*quant.ACT_STEPS.values(), *quant.WEIGHT_STEPS.values()):
+        steps = jnp.array(table, jnp.float32) * jnp.float32(0.7310529)
+        r, scale = quant.mixture(probs, steps)
+        assert r.tolist() == probs.tolist()
+        assert float(scale) == float(steps[index])
+
+
+@pytest.fixture(scope="module")
+def mixing():
+    """Return (rng, probabilities) of a mixture in which every width has a say."""
+    rng = np.random.default_rng(1)
+    return rng, jnp.asarray(rng.dirichlet(np.ones(len(WIDTHS))), jnp.float32)
+
+
+def close(got: jax.Array, expected: jax.Array) -> None:
+    """Compare float32 sums of a few hundred terms taken in two orders: 1e-5 of the largest."""
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("table", quant.ACT_STEPS.values(), ids=quant.ACT_STEPS)
+def test_activation_mixture_equals_a_plain_one_with_its_gradients(mixing, table):
+    rng, probs = mixing
+    x = jnp.asarray(rng.uniform(-1, 12, (5, 8)), jnp.float32)
+    g = jnp.asarray(rng.standard_normal((5, 8)), jnp.float32)
+
+    def plain(x, p):
+        total = jnp.zeros_like(x)
+        for i, step in enumerate(table):
+            clipped = jnp.clip(x, 0.0, step * quant.LEVELS[i])
+            rounded = jnp.round(clipped / step) * step
+            total = total + p[i] * (clipped + jax.lax.stop_gradient(rounded - clipped))
+        return total
+
+    def ours(x, p):
+        r, scale = quant.mixture(p, jnp.array(table, jnp.float32))
+        return scale * quant.mix_act(x, r, table)
+
+    compare(plain, ours, (x, probs), g)
+
+
+@pytest.mark.parametrize(("kind", "narrow"), quant.WEIGHT_STEPS)
+def test_weight_mixture_equals_a_plain_one_with_its_gradients(mixing, kind, narrow):
+    rng, probs = mixing
+    table = jnp.array(quant.WEIGHT_STEPS[kind, narrow], jnp.float32)
+    w = jnp.asarray(rng.standard_normal((6, 8)) * 0.3, jnp.float32)
+    g = jnp.asarray(rng.standard_normal((6, 8)), jnp.float32)
+
+    def plain(w, p):
+        steps, total = table * jax.lax.stop_gradient(jnp.std(w, ddof=1)), jnp.zeros_like(w)
+        for i, bits in enumerate(WIDTHS):
+            lo, hi = weight_range(bits, narrow)
+            rounded = jnp.clip(jnp.round(w / steps[i]), lo, hi) * steps[i]
+            total = total + p[i] * (w + jax.lax.stop_gradient(rounded - w))
+        return total
+
+    def ours(w, p):
+        steps = table * quant.weight_deviation(w)
+        r, scale = quant.mixture(p, steps)
+        return scale * quant.mix_weight(w, r, steps, narrow)
+
+    compare(plain, ours, (w, probs), g)
+
+
+def compare(plain, ours, arguments, g) -> None:
+    expected, expected_pull = jax.vjp(plain, *arguments)
+    got, pull = jax.vjp(ours, *arguments)
+    close(got, expected)
+    for mine, reference in zip(pull(g), expected_pull(g), strict=True):
+        close(mine, reference)
+
+
+def test_image_mixture_moves_probabilities_only(mixing):
+    rng, probs = mixing
+    pixels = jnp.asarray(rng.integers(0, 256, (3, 4)), jnp.float32)
+    y, pull = jax.vjp(quant.mix_image, pixels, probs)
+    codes = np.stack([np.asarray(pixels).astype(int) >> (8 - b) for b in WIDTHS])
+    close(y, np.einsum("i,inm->nm", np.asarray(probs), codes))
+    to_pixels, to_probs = pull(jnp.ones_like(y))
+    assert not to_pixels.any()
+    assert to_probs.tolist() == codes.sum((1, 2)).tolist()
