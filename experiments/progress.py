@@ -40,3 +40,5 @@ def bar(title: str, total: int | None = None) -> Iterator[Advance]:
             )
 
         yield advance
+        if progress.tasks[task].total is None:  # nothing to do: kept from an earlier run
+            advance(1, total=1, note="kept")

@@ -44,7 +44,9 @@ def mixture(
     """Return (r, scale) of the module docstring; exact 1 and step for a one-hot `probs`."""
     weighted = probs * steps
     scale = weighted.sum()
-    return weighted / scale, scale
+    r = weighted / scale
+    # XLA multiplies by 1 / scale, which for a one-hot `probs` may miss 1 by a rounding error.
+    return jnp.where(probs == 1, 1 + (r - jax.lax.stop_gradient(r)), r), scale
 
 
 def act_code(x: Array, step: float | Array, levels: float | Array) -> Array:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """C++ text: structs of constants and tables."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def _signed(value: int) -> str:
     return "-9223372036854775807 - 1" if value == -(1 << 63) else str(value)
 
 
-def _braces(values: np.ndarray, show) -> str:
+def _braces(values: np.ndarray, show: Callable[[int], str]) -> str:
     if values.ndim > 1:
         return "{\n" + ",\n".join(_braces(part, show) for part in values) + "}"
     items = [show(value) for value in values.tolist()]

@@ -35,8 +35,8 @@ def emit(design: Design, frames: np.ndarray | None = None) -> BuildPlan:
         raise HlsError(f"graph '{design.graph.name}' is shape-only; export it with parameters")
     pipeline = build(design)
     texts = _process_texts(design, pipeline)
-    space = re.sub(r"\W", "_", design.graph.name, flags=re.ASCII)
-    top = f"{space}_top"
+    stem = identifier(design.graph.name)
+    top, space = f"{stem}_top", f"{stem}_net"
     contents = {
         "src/params.hpp": _params(space, texts),
         "src/weights.hpp": _weights(space, texts),
@@ -62,6 +62,12 @@ def static_files() -> dict[str, bytes]:
         for entry in package.joinpath(folder).iterdir()
         if entry.is_file()
     }
+
+
+def identifier(name: str) -> str:
+    """Return `name` as the beginning of a C++ identifier: what is not allowed becomes `_`."""
+    stem = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return stem if stem[:1].isalpha() else f"net_{stem}"
 
 
 def _golden(design: Design, pipeline: Pipeline, frames: np.ndarray) -> dict[str, bytes]:

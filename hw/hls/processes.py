@@ -3,12 +3,16 @@
 
 from dataclasses import dataclass, fields
 
+import numpy as np
+
 from hw.chain import Stage
 from hw.design import LayerDesign
 from hw.hls.constants import head_bias, requant_constants, weight_rom
 from hw.hls.cpp import constant, struct, table
 from hw.hls.pieces import piece_structs
 from hw.pipeline import InputPort, MacArray, OutputPort, Pool, Process, Requantise, Window
+
+Named = tuple[tuple[str, str], ...]  # (name, C++ text) pairs
 
 
 @dataclass(frozen=True)
@@ -18,8 +22,8 @@ class ProcessText:
     """
 
     template: str
-    structs: tuple[tuple[str, str], ...]
-    tables: tuple[tuple[str, str], ...]
+    structs: Named
+    tables: Named
     word: str
 
 
@@ -49,7 +53,7 @@ def process_text(process: Process, stage: Stage, layer: LayerDesign) -> ProcessT
             return ProcessText("output_port", (_config(process),), (bias,), f"Beat<{port_bits}>")
 
 
-def _mac_array(process: MacArray, stage: Stage, layer: LayerDesign):
+def _mac_array(process: MacArray, stage: Stage, layer: LayerDesign) -> tuple[Named, Named]:
     plan = layer.plan
     config = _config(process, w_bits=plan.w_bits, a_bits=plan.a_bits, chain=plan.chain)
     rom = weight_rom(stage.conv.weights, process, plan.w_bits)
@@ -57,7 +61,7 @@ def _mac_array(process: MacArray, stage: Stage, layer: LayerDesign):
     return (config, *pieces), (_table("mixq::rom_word", f"{process.name}_weights", rom),)
 
 
-def _requantise(process: Requantise, stage: Stage):
+def _requantise(process: Requantise, stage: Stage) -> tuple[Named, Named]:
     constants = requant_constants(stage, process)
     config = _config(
         process,
@@ -80,5 +84,5 @@ def _config(process: Process, **extra: int) -> tuple[str, str]:
     return name, struct(name, members + [constant(*item) for item in (own | extra).items()])
 
 
-def _table(kind: str, name: str, values) -> tuple[str, str]:
+def _table(kind: str, name: str, values: np.ndarray) -> tuple[str, str]:
     return name, table(kind, name, values)

@@ -62,6 +62,17 @@ def test_nothing_local_in_the_text():
         assert max(map(len, text.splitlines()), default=0) <= 120, path
 
 
+@pytest.mark.parametrize(
+    ("name", "top"),
+    [("ultranet-4b", "ultranet_4b_top"), ("2 layers", "net_2_layers_top"), ("", "net__top")],
+)
+def test_any_graph_name_makes_a_function_name(name, top):
+    design = tiny_design()
+    plan = emit(replace(design, graph=replace(design.graph, name=name)))
+    assert plan.top == top
+    assert f"void {top}(" in dict(plan.files)["src/top.hpp"].decode()
+
+
 def test_golden_frames_are_the_ports_beats():
     design = tiny_design()
     frames = random_frames(design.graph, 2, seed=3)
@@ -159,7 +170,9 @@ def test_the_rules_above_can_fail():
 @pytest.mark.csim
 def test_strict_compiler_has_no_complaint(tmp_path):
     """Without optimisation, whose analysis would blame ap_int for values left undefined."""
-    write(emit(tiny_design()), tmp_path / "p")
+    design = tiny_design()
+    keyword = replace(design, graph=replace(design.graph, name="float"))
+    write(emit(keyword), tmp_path / "p")
     tools, include = find(), tmp_path / "p" / "include"
     command = [tools.compiler, *FLAGS, "-O0", "-fsyntax-only", "-Wall", "-Wextra", "-Wshadow"]
     command += ["-pedantic", "-Werror", f"-I{include}", f"-I{include}/csim"]

@@ -39,7 +39,7 @@ def traits(plan: PackPlan) -> tuple:
     """What packed_mac.hpp branches on."""
     piece = plan.pieces[0]
     ports = piece.word.w_port > piece.word.a_port
-    return plan.technique, plan.known_bits, piece.split, plan.chain > 1, plan.narrow, ports
+    return plan.technique, plan.known_bits, piece.split, plan.chain > 1, ports
 
 
 def words_of(plan: PackPlan) -> int:

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line from data to report, as a user runs it: smoke preset, resume, wrong input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mixq_jax.data import synthetic
+
+BITS = ("--wbits", "444444444", "--abits", "844444444")
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "experiments.dacsdc", *arguments]
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def dacsdc(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    process = start(folder, *arguments)
+    out, err = process.communicate(timeout=600)
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """One working folder for the module: data and compiled programs are kept in it."""
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def finished(folder) -> Path:
+    """A whole smoke run."""
+    code, out, err = dacsdc(folder, "--preset", "smoke", "--out", "smoke")
+    assert code == 0, err
+    assert out.strip() == "report: smoke/report.html"
+    return folder / "smoke"
+
+
+@pytest.mark.csim
+def test_smoke_run_ends_with_a_report(finished):
+    report = json.loads((finished / "report.json").read_text())
+    assert report["schema"] == 1
+    assert set(report["bits"]) == {f"conv{i}" for i in range(9)}
+    assert all(2 <= b <= 8 for pair in report["bits"].values() for b in pair)
+    assert {"float", "quant", "integer"} <= set(report["iou"])
+    assert report["csim"]["frames"] == 2
+    assert report["csim"]["mismatches"] == 0
+    cycles = report["cycles"]
+    assert cycles["interval"] >= cycles["closed_form_interval"] > 0
+    assert cycles["latency"] > 0
+    assert cycles["bottleneck"] in cycles["per_process"]
+    assert cycles["fps_at_clock"] == pytest.approx(250e6 / cycles["interval"])
+    assert 0 < report["resources"]["dsp"] <= report["device"]["dsp"]
+    assert {"lut", "bram18"} <= set(report["resources"])
+    assert {"search", "train", "test", "export", "simulate"} <= set(report["seconds"])
+    assert "jax" in report["versions"]
+
+
+@pytest.mark.csim
+def test_smoke_run_leaves_what_engineers_and_researchers_take(finished):
+    assert (finished / "hls/src/top.cpp").exists()
+    assert (finished / "hls/run_hls.tcl").exists()
+    assert (finished / "graph/graph.json").exists()
+    page = (finished / "report.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    lines = [json.loads(x) for x in (finished / "search/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(12))
+    names = {"task", "cost", "alpha_w", "alpha_a", "entropy_w", "expected_w", "argmax_w"}
+    assert names <= set(lines[0])
+    assert not list(finished.rglob(".*.tmp"))
+
+
+@pytest.mark.csim
+def test_interrupted_search_resumes_to_the_same_result(folder, finished):
+    whole = (finished / "search/metrics.jsonl").read_text()
+    process = start(folder, "search", "--preset", "smoke", "--out", "cut")
+    metrics = folder / "cut/search/metrics.jsonl"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None and not metrics.exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=300)
+    if process.returncode != 0:  # else it was done before the signal came
+        assert process.returncode == 130
+        assert err.strip().splitlines()[-1] == (
+            "interrupted; the same command with --resume goes on"
+        )
+    code, _, err = dacsdc(folder, "search", "--preset", "smoke", "--out", "cut", "--resume")
+    assert code == 0, err
+    assert metrics.read_text() == whole
+    results = [
+        json.loads((base / "search/result.json").read_text()) for base in (finished, folder / "cut")
+    ]
+    assert results[0]["bits"] == results[1]["bits"]
+
+
+@pytest.mark.csim
+def test_resume_of_a_finished_run_keeps_it(folder, finished):
+    before = (finished / "train/result.json").read_text()
+    code, _, err = dacsdc(folder, "--preset", "smoke", "--out", "smoke", "--resume")
+    assert code == 0, err
+    assert (finished / "train/result.json").read_text() == before
+
+
+@pytest.mark.csim
+def test_resume_with_other_options_is_refused(folder, finished):
+    code, _, err = dacsdc(folder, "--preset", "smoke", "--out", "smoke", "--resume", "--lam", "0.5")
+    assert code == 2
+    assert "was made with --lam None, now 0.5" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.csim
+def test_checkpoint_of_another_network_is_refused(folder, finished):
+    shutil.copytree(finished, folder / "other", dirs_exist_ok=True)
+    code, _, err = dacsdc(folder, "export", "--preset", "demo", "--out", "other")
+    assert code == 2
+    assert "error: checkpoint other/train/checkpoint has another network" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--preset", "huge"), "--preset huge: unknown; choose smoke, demo, paper"),
+        (("--device", "xc9"), "unknown device 'xc9'; known: "),
+        (("--wbits", "44", "--abits", "84"), "bit string '44' must have 9 digits"),
+        (("--wbits", "999999999", "--abits", "844444444"), "bit-width 9 is not in 2..8"),
+        (("--wbits", "444444444"), "--wbits and --abits belong together"),
+        (("--clock-mhz", "0"), "--clock-mhz 0.0: must be greater than 0"),
+        (("--search-steps", "0"), "--search-steps 0: must be greater than 0"),
+        (("--lam", "-1"), "--lam -1.0: must not be negative"),
+        (("--colour", "red"), "--colour"),
+        (("--out", "/proc/mixq"), "--out /proc/mixq: cannot write there"),
+        (("--data", "nowhere"), "--data nowhere: no such folder"),
+    ],
+)
+def test_wrong_options(tmp_path, arguments, message):
+    code, _, err = dacsdc(tmp_path, "--preset", "smoke", "--out", "run", *arguments)
+    assert code == 2, err
+    assert len(err.strip().splitlines()) == 1
+    assert err.startswith("error: ")
+    assert message in err
+
+
+def test_stage_without_its_predecessor(tmp_path):
+    code, _, err = dacsdc(tmp_path, "train", "--preset", "smoke", "--out", "run")
+    assert code == 2
+    assert "search/result.json is missing; run `python -m experiments.dacsdc search` first" in err
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("frames") / "set"
+    synthetic.generate(
+        path, synthetic.SyntheticConfig(height=48, width=96, train_frames=4, test_frames=2)
+    )
+    return path
+
+
+def break_jpg(folder: Path) -> None:
+    next(folder.rglob("*.jpg")).write_bytes(b"not an image")
+
+
+def remove_jpg(folder: Path) -> None:
+    next(folder.rglob("*.jpg")).unlink()
+
+
+def remove_xml(folder: Path) -> None:
+    next(folder.rglob("*.xml")).unlink()
+
+
+def break_xml(folder: Path) -> None:
+    next(folder.rglob("*.xml")).write_text("<annotation>")
+
+
+def without_box(folder: Path) -> None:
+    path = next(folder.rglob("*.xml"))
+    text = path.read_text()
+    path.write_text(text[: text.index("<object>")] + "</annotation>")
+
+
+def box_outside(folder: Path) -> None:
+    path = next(folder.rglob("*.xml"))
+    head, tail = path.read_text().split("<xmax>")
+    path.write_text(f"{head}<xmax>9000{tail[tail.index('</xmax>') :]}")
+
+
+def empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [break_jpg, remove_jpg, remove_xml, break_xml, without_box, box_outside, empty]
+)
+def test_wrong_data_is_one_line_that_names_the_file(frames, tmp_path, damage):
+    shutil.copytree(frames, tmp_path / "set")
+    damage(tmp_path / "set")
+    code, _, err = dacsdc(
+        tmp_path, "train", "--preset", "smoke", "--out", "run", "--data", "set", *BITS
+    )
+    assert code == 2, err
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "set" in last
+    assert not (tmp_path / "run/train/result.json").exists()
