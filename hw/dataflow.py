@@ -22,7 +22,7 @@ from hw.pipeline import (
     Window,
 )
 
-DEFAULT_DEPTH = 2  # a registered FIFO needs two words to move one every cycle
+DEFAULT_DEPTH = 2  # the least with which a registered FIFO moves a word every cycle
 
 
 def build(design: Design) -> Pipeline:
@@ -189,8 +189,11 @@ def _override(fifos: tuple[Stream, ...], depths: tuple[tuple[str, int], ...]) ->
     for name, depth in depths:
         if name not in known:
             raise DesignError(f"fifo_depths names '{name}'; the FIFOs are: {', '.join(known)}")
-        if depth < 1:
-            raise DesignError(f"fifo_depths gives '{name}' {depth} words; at least 1 is needed")
+        if depth < DEFAULT_DEPTH:
+            raise DesignError(
+                f"fifo_depths gives '{name}' {depth} words; a registered FIFO needs at least "
+                f"{DEFAULT_DEPTH} to move one every cycle"
+            )
         known[name] = replace(known[name], depth=depth)
     return tuple(known.values())
 

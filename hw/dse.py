@@ -5,8 +5,10 @@ Bisection on the interval. For one interval a dynamic programme runs along the c
 the number of channels per word that a layer hands on, its value the cheapest resources so far.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 
 from hw.chain import Stage, stages
 from hw.cycles import process_cycles
@@ -18,7 +20,7 @@ from hw.intmath import divisors
 from hw.ir import Graph
 from hw.packing.table import table
 from hw.resources import best_plan, layer_usage
-from hw.usage import Usage, input_usage
+from hw.usage import Usage, input_usage, multipliers
 
 PORT_BITS = 64
 
@@ -54,14 +56,14 @@ class _Option:
     """A mapping of one stage whose lanes are still open.
 
     `cycles`: its slowest process but the one with lanes, for the widest input word; `lane_cycles`:
-    that one with a single lane. `shape`: all that its window and its neighbours see of it.
+    that one with a single lane; `array_dsps`: DSPs without those of the lanes.
     """
 
     layer: LayerDesign
     cycles: int
     lane_cycles: int
     lanes: tuple[int, ...]
-    shape: tuple[int, ...]
+    array_dsps: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +154,7 @@ def _option(stage: Stage, layer: LayerDesign) -> _Option:
         max(map(process_cycles, (window, mac, *pool))),
         process_cycles(lanes),
         lane_choices(stage, layer.out_parallel, PORT_BITS),
-        (layer.out_parallel, window.simd, window.kernel_rows, window.columns),
+        layer.folding.pe * window.simd * window.kernel_rows * layer.plan.dsps,
     )
 
 
@@ -191,7 +193,8 @@ def _cheapest(
         pixels, channels = stage.source.height * stage.source.width, stage.source.channels
         reached: dict[int, tuple[Usage, tuple[LayerDesign, ...]]] = {}
         for in_parallel, (before, path) in states.items():
-            if pixels * channels // in_parallel > interval:
+            too_wide = in_parallel * stage.source.bits > MAX_WORD_BITS
+            if too_wide or pixels * channels // in_parallel > interval:
                 continue
             for layer in choices:
                 simd = layer.folding.simd
@@ -206,21 +209,42 @@ def _cheapest(
 
 
 def _choices(space: _Space, index: int, interval: int, objective: Objective) -> list[LayerDesign]:
-    """Return the cheapest layer of every shape that keeps to `interval`, with the fewest lanes."""
+    """Return the layers that keep to `interval` and may be cheapest, with the fewest lanes each.
+
+    Two layers of one shape differ by the same amount whatever feeds them: the dearer one goes.
+    """
     widest = space.chain[index].source.channels
-    best: dict[tuple[int, ...], LayerDesign] = {}
+    best: dict[tuple[int, ...], tuple[tuple[int, ...], LayerDesign]] = {}
+    for layer in _within(space, index, interval, objective):
+        folding = layer.folding
+        shape = (layer.out_parallel, folding.simd, folding.kernel_rows, layer.plan.columns)
+        cost = objective(_usage(space, index, layer, widest))
+        if shape not in best or cost < best[shape][0]:
+            best[shape] = (cost, layer)
+    return [layer for _, layer in best.values()]
+
+
+def _within(space: _Space, index: int, interval: int, objective: Objective) -> list[LayerDesign]:
+    """Return the layers that keep to `interval`; if DSPs count first, those with the fewest.
+
+    DSPs do not depend on what feeds a layer, so among layers that take and give the same words
+    only those with the fewest can win.
+    """
+    stage = space.chain[index]
+    lane_dsps = multipliers(stage, dsp(space.device.dsp_type)) if stage.requant else 0
+    found: dict[tuple[int, int], list[tuple[int, _Option, int]]] = defaultdict(list)
     for option in space.options[index]:
         lanes = next((n for n in option.lanes if option.lane_cycles // n <= interval), None)
-        if lanes is None or option.cycles > interval:
-            continue
-        folding = replace(option.layer.folding, requant_lanes=lanes)
-        layer = replace(option.layer, folding=folding)
-        rival = best.get(option.shape)
-        if rival is None or objective(_usage(space, index, layer, widest)) < objective(
-            _usage(space, index, rival, widest)
-        ):
-            best[option.shape] = layer
-    return list(best.values())
+        if lanes is not None and option.cycles <= interval:
+            dsps = option.array_dsps + lanes * lane_dsps
+            ends = (option.layer.folding.simd, option.layer.out_parallel)
+            found[ends].append((dsps, option, lanes))
+    return [
+        replace(option.layer, folding=replace(option.layer.folding, requant_lanes=lanes))
+        for rivals in found.values()
+        for dsps, option, lanes in rivals
+        if objective is not _OBJECTIVES["dsp"] or dsps == min(rivals, key=itemgetter(0))[0]
+    ]
 
 
 def _usage(space: _Space, index: int, layer: LayerDesign, in_parallel: int) -> Usage:

@@ -67,10 +67,10 @@ def _cost_table(search: Mapping) -> Markup:
     for name, title in COSTS.items():
         value, others = cost[name], [reference[name] for reference in references.values()]
         top = max(value, *others)
-        compared = (cell for other in others for cell in (number(other), change(value, other)))
+        compared = (cell for other in others for cell in (change(value, other), number(other)))
         shown = bar(value / top, colours.BLUE, others[0] / top)
         rows.append((title, shown, number(value), *compared))
-    compared = (cell for name in references for cell in (name, "change"))
+    compared = (cell for name in references for cell in ("change to", name))
     content = table(("", "", "searched", *compared), rows, "bars")
     note = "64 × work / MACs of layer 0. Line: the reference widths."
     return figure("Cost of the searched widths", content, note, "model")
@@ -102,11 +102,11 @@ def _panels(record: RunRecord, trace: SearchTrace) -> list[Markup]:
     for index, layer in enumerate(record.layers):
         shares = trace.probability_w[:, index], trace.probability_a[:, index]
         w, a = (widths[share[-1].argmax()] for share in shares)
-        sure = " × ".join(percent(share[-1].max()) for share in shares)
+        sure = " and ".join(percent(share[-1].max()) for share in shares)
         svg = figures.width_shares(trace.step, *shares)
         alt = f"Probabilities of the widths of {layer}: ends at weights {w}, activations {a} bits"
         title = f"{layer}: {w} × {a} bits"
-        panels.append(figure(title, svg_image(svg, alt), f"at {sure}", class_="panel"))
+        panels.append(figure(title, svg_image(svg, alt), f"probability {sure}", class_="panel"))
     return panels
 
 

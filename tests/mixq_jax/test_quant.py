@@ -117,7 +117,7 @@ def test_weight_deviation_is_unbiased_and_constant():
     assert not gradient.any()
 
 
-@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("bits", [2, 5, 8])
 def test_fixed_activation_gradient_is_straight_through_inside(bits):
     step, levels = 0.25, float(2**bits - 1)
     top = step * levels
@@ -213,19 +213,26 @@ def test_weight_mixture_equals_a_plain_one_with_its_gradients(mixing, kind, narr
 
 
 def compare(plain, ours, arguments, g) -> None:
-    expected, expected_pull = jax.vjp(plain, *arguments)
-    got, pull = jax.vjp(ours, *arguments)
-    close(got, expected)
-    for mine, reference in zip(pull(g), expected_pull(g), strict=True):
-        close(mine, reference)
+    @jax.jit
+    def both(arguments, g):
+        (first, pull), (second, my_pull) = jax.vjp(plain, *arguments), jax.vjp(ours, *arguments)
+        return (first, *pull(g)), (second, *my_pull(g))
+
+    for expected, got in zip(*both(arguments, g), strict=True):
+        close(got, expected)
 
 
 def test_image_mixture_moves_probabilities_only(mixing):
     rng, probs = mixing
     pixels = jnp.asarray(rng.integers(0, 256, (3, 4)), jnp.float32)
-    y, pull = jax.vjp(quant.mix_image, pixels, probs)
+
+    @jax.jit
+    def run(pixels, probs):
+        y, pull = jax.vjp(quant.mix_image, pixels, probs)
+        return y, *pull(jnp.ones_like(y))
+
+    y, to_pixels, to_probs = run(pixels, probs)
     codes = np.stack([np.asarray(pixels).astype(int) >> (8 - b) for b in WIDTHS])
     close(y, np.einsum("i,inm->nm", np.asarray(probs), codes))
-    to_pixels, to_probs = pull(jnp.ones_like(y))
     assert not to_pixels.any()
     assert to_probs.tolist() == codes.sum((1, 2)).tolist()

@@ -257,7 +257,7 @@ def test_simulation_keeps_to_the_bounds(design, data):
 
 def with_random_depths(design: Design, data: st.DataObject) -> Design:
     fifos = [stream for stream in build(design).streams if stream.producer and stream.consumer]
-    depths = data.draw(st.lists(st.integers(1, 9), min_size=len(fifos), max_size=len(fifos)))
+    depths = data.draw(st.lists(st.integers(2, 9), min_size=len(fifos), max_size=len(fifos)))
     return replace(
         design, fifo_depths=tuple((f.name, d) for f, d in zip(fifos, depths, strict=True))
     )
