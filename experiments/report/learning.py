@@ -70,7 +70,7 @@ def _cost_table(search: Mapping) -> Markup:
         compared = (cell for other in others for cell in (change(value, other), number(other)))
         shown = bar(value / top, colours.BLUE, others[0] / top)
         rows.append((title, shown, number(value), *compared))
-    compared = (cell for name in references for cell in ("change to", name))
+    compared = (cell for name in references for cell in ("change from", name))
     content = table(("", "", "searched", *compared), rows, "bars")
     note = "64 × work / MACs of layer 0. Line: the reference widths."
     return figure("Cost of the searched widths", content, note, "model")

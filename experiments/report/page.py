@@ -40,11 +40,20 @@ def render(record: RunRecord) -> str:
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", f"{title}: mixed-precision report"),
-        tag("style", Markup(files(__package__).joinpath("style.css").read_text("utf-8"))),
+        tag("style", _style()),
     )
     sections = [part for part in made if part is not None]
     main = tag("main", _header(record, title), *sections, _run_section(record), _footer())
     return f"<!DOCTYPE html>\n{tag('html', head, tag('body', main), lang='en')}\n"
+
+
+def _style() -> Markup:
+    """Return the style sheet, with the colours that the page shares with its figures."""
+    shared = ("INK", "MUTED", "RULE", "BLUE", "LABEL_BOX", "PREDICTION_BOX")
+    names = ((name.lower().replace("_", "-"), getattr(colours, name)) for name in shared)
+    variables = "".join(f"--{name}: {colour}; " for name, colour in names)
+    sheet = files(__package__).joinpath("style.css").read_text("utf-8")
+    return Markup(f":root {{ {variables}}}\n{sheet}")
 
 
 def _header(record: RunRecord, title: str) -> Markup:

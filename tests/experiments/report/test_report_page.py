@@ -2,6 +2,7 @@
 """report.json and report.html of whole, partial and unhappy runs."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -112,6 +113,13 @@ def test_the_page_needs_nothing_outside_itself(whole):
     assert "http" not in html
     assert "url(" not in html
     assert len(html.encode()) < MAX_BYTES
+
+
+def test_every_variable_of_the_style_sheet_is_set(whole):
+    style = whole.read_text().split("<style>")[1].split("</style>")[0]
+    used, given = re.findall(r"var\((--[a-z-]+)\)", style), re.findall(r"(--[a-z-]+):", style)
+    assert used
+    assert set(used) <= set(given)
 
 
 def test_the_page_shows_the_numbers(whole):
