@@ -90,6 +90,7 @@ class _Folder:
         self.order = {layer.name: index for index, layer in enumerate(spec.convs)}
         self.steps: dict[str, np.float32] = {}
         self.requants: dict[tuple[str, str], Requant] = {}
+        self.codes: dict[tuple[str, str], str] = {}  # (layer, consumer) -> node of its codes
         first = next(layer for layer in spec.convs if spec.reads_image(layer))
         image = Input(INPUT, spec.height, spec.width, spec.channels, self.width(first, 1))
         self.nodes: list[Node] = [image]
@@ -138,9 +139,8 @@ class _Folder:
         if name == INPUT:
             self._check_image(consumer)
             return INPUT
-        known = self._name(name, consumer)
-        if any(node.name == known for node in self.nodes):
-            return known
+        if (name, consumer.name) in self.codes:
+            return self.codes[name, consumer.name]
         layer = self.spec[name]
         match layer:
             case ConvSpec():
@@ -156,6 +156,7 @@ class _Folder:
                 sources = tuple(self._codes(source, consumer) for source in layer.sources)
                 node = Concat(self._name(layer.name, consumer), sources)
         self.nodes.append(node)
+        self.codes[name, consumer.name] = node.name
         return node.name
 
     def _check_image(self, consumer: ConvSpec) -> None:

@@ -27,6 +27,7 @@ from hw.ir import (
     sources,
 )
 from hw.ir_verify import infer
+from hw.packing.plan import ActLane, PackPlan, Piece, WeightLane, Word
 from hw.packing.table import table
 
 CHANNELS = (1, 2, 3, 4, 6)
@@ -249,3 +250,28 @@ def any_pixels(graph: Graph, frames: int, seed: int) -> np.ndarray:
     port = graph.input
     shape = (frames, port.height, port.width, port.channels)
     return np.random.default_rng(seed).integers(0, 1 << port.port_bits, shape)
+
+
+def ultranet_shape(height: int = 160, width: int = 320, w_bits: int = 4, a_bits: int = 4) -> Graph:
+    """Shape-only UltraNet: eight 3x3 layers, pooled after the first four, and a 1x1 head."""
+    nodes = [Input("image", height, width, 3, 8)]
+    for index, channels in enumerate((16, 32, 64, 64, 64, 64, 64, 64)):
+        conv = Conv(f"conv{index}", nodes[-1].name, channels, 3, WeightFormat(w_bits), padding=1)
+        nodes += [conv, Requant(f"act{index}", conv.name, a_bits)]
+        if index < 4:
+            nodes.append(MaxPool(f"pool{index}", nodes[-1].name))
+    head = Conv("head", nodes[-1].name, 36, 1, WeightFormat(w_bits))
+    return Graph("ultranet", (*nodes, head, Output("output", head.name)))
+
+
+def bare_plan(
+    kernel: int, w_bits: int, a_bits: int, groups: int = 1, taps: int = 1, columns: int = 1
+) -> PackPlan:
+    """A plan that has the lanes of a packing but no fields: enough to fold, not to multiply."""
+    weights = tuple(
+        WeightLane(tap + taps * group, group, tap) for group in range(groups) for tap in range(taps)
+    )
+    acts = tuple(ActLane(column, 0, column) for column in range(columns))
+    word = Word(27, 18, weights, acts, (), 1 - (1 << (w_bits - 1)), 0, 0, 0)
+    piece = Piece(word, None, 0, w_bits)
+    return PackPlan("dsp48e2", kernel, w_bits, a_bits, True, "filter", "every", 1, 0, (piece,), 2.0)
