@@ -145,8 +145,9 @@ def write_at(process: Process, n: Index) -> Index:
             return n
         case Window(padding=p):
             write, read = window_words(process)
+            length = max(write, read)
             row, word = divmod(n, read)
-            return (row + p + 1) * max(write, read) + word
+            return (row + p + 1) * length + ((word + 1) * length - 1) // read
         case MacArray():
             return (n + 1) * mac_steps(process) - 1
         case Requantise(width=W, kernel=K):

@@ -103,7 +103,8 @@ def window_phases(window: Window, frame: int) -> Iterator[Iteration]:
         for t in range(length):
             reads = (t + 1) * write // length > t * write // length
             ends = j == (frame + 1) * H + p and t == length - 1
-            yield reads, j >= p + 1 and t < read, ends
+            writes = (t + 1) * read // length > t * read // length
+            yield reads, j >= p + 1 and writes, ends
 
 
 class Stuck(Exception):  # noqa: N818 - an outcome, not an error

@@ -72,6 +72,16 @@ struct ReadPosition {
   }
 };
 
+/// Return true in TURNS of LENGTH calls, spread evenly.
+template <int TURNS, int LENGTH>
+bool take_turn(int& credit) {
+#pragma HLS INLINE
+  credit += TURNS;
+  const bool due = credit >= LENGTH;
+  credit = due ? credit - LENGTH : credit;
+  return due;
+}
+
 /// Write one word into row bank `bank`.
 template <class C>
 void store(Lines<C>& lines, const CodeWord<C::in_parallel, C::bits>& word, int bank,
@@ -140,8 +150,8 @@ WindowWord<C::kernel_rows, C::columns, C::simd, C::bits> load(const Lines<C>& li
 /// Store rows in a ring of kernel + 1 banks while sending the windows of the row before last.
 ///
 /// Phase j writes row j (counted over all frames) and sends the windows of row j - padding - 1.
-/// Writes are spread evenly over a phase so that small FIFOs suffice; the whole row is read once
-/// per output group. Order: output group -> column step -> kernel row group -> channel group.
+/// Both are spread evenly over a phase, so that neither side waits for a burst of the other; the
+/// whole row is read once per output group. Order: output group -> column step -> kernel row group -> channel group.
 template <class C>
 void window(hls::stream<CodeWord<C::in_parallel, C::bits> >& in,
             hls::stream<WindowWord<C::kernel_rows, C::columns, C::simd, C::bits> >& out,
@@ -156,21 +166,20 @@ void window(hls::stream<CodeWord<C::in_parallel, C::bits> >& in,
 #pragma HLS DEPENDENCE variable = lines inter false
   WritePosition<C> write;
   ReadPosition<C> read;
-  int credit = 0, bank = 0, row = 0;
+  int write_credit = 0, read_credit = 0, bank = 0, row = 0;
   for (int phase = 0; phase <= frames * C::height + C::padding; ++phase) {
     for (int t = 0; t < S::LENGTH; ++t) {
 #pragma HLS LOOP_FLATTEN
 #pragma HLS PIPELINE II = 1
       MIXQ_ITERATION(C);
-      credit += S::WRITES;
-      const bool due = credit >= S::LENGTH;
-      credit = due ? credit - S::LENGTH : credit;
-      if (due && phase < frames * C::height) {
+      const bool writes = take_turn<S::WRITES, S::LENGTH>(write_credit);
+      const bool reads = take_turn<S::READS, S::LENGTH>(read_credit);
+      if (writes && phase < frames * C::height) {
         store<C>(lines, in.read(), bank, write);
         write.advance();
       }
       const bool started = phase > C::padding;
-      if (started && t < S::READS) {
+      if (started && reads) {
         const int oldest = bank == S::BANKS - 1 ? 0 : bank + 1;
         out.write(load<C>(lines, row, oldest, read));
         read.advance();

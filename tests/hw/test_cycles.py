@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Closed forms against figures worked out by hand and against loops."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from hw.cycles import LATENCY_CYCLES, analyse, process_cycles, read_at, window_words, write_at
+from hw.dataflow import build
+from hw.design import Design, Folding, LayerDesign
+from hw.device import device
+from hw.ir import Graph
+from hw.pipeline import PROCESSES, InputPort, OutputPort, Pool, Window
+from tests.strategies import bare_plan, chain_design, ultranet_shape
+
+# layer: pe, simd, kernel_rows, lanes | groups, taps, columns of the plan
+ULTRANET = {
+    "conv0": (16, 3, 1, 8, 1, 3, 2),
+    "conv1": (4, 8, 1, 4, 1, 2, 5),
+    "conv2": (4, 8, 3, 2, 2, 1, 3),
+    "conv3": (2, 8, 3, 1, 1, 3, 2),
+    "conv4": (2, 2, 3, 1, 1, 3, 2),
+    "conv5": (2, 2, 3, 1, 1, 3, 2),
+    "conv6": (2, 2, 3, 1, 1, 3, 2),
+    "conv7": (2, 2, 3, 1, 1, 3, 2),
+    "head": (1, 1, 1, 1, 2, 1, 2),
+}
+# rows x out groups x column steps x row groups x channel groups x tap steps, by hand
+ULTRANET_CYCLES = {
+    "input": 160 * 320,
+    "conv0_window": 160 * max(320, 161 * 3),
+    "conv0_mac": 160 * 1 * 161 * 3 * 1 * 1,
+    "act0": 160 * 1 * 322 * 2,
+    "pool0": 160 * 320,
+    "conv1_window": 80 * max(160, 8 * 33 * 3 * 2),
+    "conv1_mac": 80 * 8 * 33 * 3 * 2 * 2,
+    "act1": 80 * 8 * 165 * 1,
+    "pool1": 80 * 8 * 160,
+    "conv2_window": 40 * max(80 * 8, 8 * 28 * 1 * 4),
+    "conv2_mac": 40 * 8 * 28 * 1 * 4 * 3,
+    "act2": 40 * 8 * 84 * 4,
+    "pool2": 40 * 8 * 80,
+    "conv3_window": 20 * max(40 * 8, 32 * 21 * 1 * 8),
+    "conv3_mac": 20 * 32 * 21 * 1 * 8 * 1,
+    "act3": 20 * 32 * 42 * 2,
+    "pool3": 20 * 32 * 40,
+    "conv4_window": 10 * max(20 * 32, 32 * 11 * 1 * 32),
+    "conv4_mac": 10 * 32 * 11 * 1 * 32 * 1,
+    "act4": 10 * 32 * 22 * 2,
+    "head_window": 10 * max(20 * 32, 18 * 10 * 64),
+    "head_mac": 10 * 18 * 10 * 64,
+    "output": 10 * 18 * 20 * 2,
+}
+
+
+def ultranet_design() -> Design:
+    layers = []
+    for name, (pe, simd, rows, lanes, groups, taps, columns) in ULTRANET.items():
+        kernel, a_bits = (1 if name == "head" else 3), (8 if name == "conv0" else 4)
+        plan = bare_plan(kernel, 4, a_bits, groups, taps, columns)
+        layers.append(LayerDesign(name, Folding(pe, simd, rows, lanes), plan))
+    return Design(ultranet_shape(), device("xczu3eg"), 250.0, tuple(layers))
+
+
+def test_ultranet_cycles_by_hand():
+    report = analyse(build(ultranet_design()), 250.0)
+    cycles = {process.name: process.cycles for process in report.processes}
+    for layer in ("5", "6", "7"):  # the same as layer 4
+        for process in ("conv4_window", "conv4_mac", "act4"):
+            twin = process.replace("4", layer)
+            assert cycles.pop(twin) == ULTRANET_CYCLES[process]
+    assert cycles == ULTRANET_CYCLES
+    assert report.bottleneck == "conv1_mac"
+    assert report.interval_cycles == 253_440
+    assert report.fps == pytest.approx(250e6 / 253_440)
+
+
+def test_window_words_are_split_in_written_and_read():
+    processes = analyse(build(ultranet_design()), 250.0).processes
+    window = next(process for process in processes if process.name == "conv2_window")
+    assert (window.words_in, window.words_out) == (40 * 80 * 8, 40 * 8 * 28 * 4)
+
+
+def test_every_process_kind_has_a_latency():
+    assert set(LATENCY_CYCLES) == set(PROCESSES)
+
+
+@settings(max_examples=60)
+@given(chain_design())
+def test_words_move_once_and_inside_their_frame(design):
+    """Producer and consumer agree on the words per frame, whatever their loops look like."""
+    pipeline = build(design)
+    for process in pipeline.processes:
+        cycles = process_cycles(process)
+        (source,), (sink,) = pipeline.inputs(process.name), pipeline.outputs(process.name)
+        reads = read_at(process, np.arange(3 * source.tokens))
+        writes = write_at(process, np.arange(3 * sink.tokens))
+        assert (np.diff(reads) > 0).all()
+        assert (np.diff(writes) > 0).all()
+        lead = 0
+        if isinstance(process, Window):
+            lead = (process.padding + 1) * max(window_words(process))
+        for frame in range(3):
+            inside = (reads >= frame * cycles) & (reads < (frame + 1) * cycles)
+            assert inside.sum() == source.tokens
+            start = frame * cycles + lead
+            assert ((writes >= start) & (writes < start + cycles)).sum() == sink.tokens
+
+
+def test_input_reads_a_beat_when_its_bits_run_out():
+    """3 x 8 bits a pixel, 64-bit beats: pixels 0, 2 and 5 begin to need beats 0, 1 and 2."""
+    port = InputPort("input", 1, 8, 3, 8, 8, 64)
+    assert read_at(port, np.arange(6)).tolist() == [0, 2, 5, 8, 10, 13]
+
+
+def test_window_spreads_its_writes_and_reads_after_padding():
+    window = Window("w", 4, 3, 2, 4, 3, 1, 2, 2, 1, 1, groups_out=1, column_steps=5)
+    assert window_words(window) == (3, 15)
+    assert read_at(window, np.arange(4)).tolist() == [4, 9, 14, 19]
+    assert write_at(window, np.arange(3)).tolist() == [30, 31, 32]
+
+
+def test_pool_writes_at_odd_rows_and_columns_of_odd_maps():
+    pool = Pool("p", 3, 5, out_channels=4, parallel=2, bits=4)
+    first_frame = [(2 + 0) * 5 + 1, (2 + 0) * 5 + 3, (2 + 1) * 5 + 1, (2 + 1) * 5 + 3]
+    assert write_at(pool, np.arange(4)).tolist() == first_frame
+    assert write_at(pool, 4) == 30 + first_frame[0]
+
+
+def test_output_drops_the_columns_of_padding():
+    port = OutputPort("output", "head", 1, 3, 4, 4, 2, 3, 2, 3, 12, 64)
+    assert write_at(port, np.arange(6)).tolist() == [4, 5, 6, 7, 8, 9]
+    assert process_cycles(port) == 3 * 2 * 2
+    assert read_at(port, np.arange(3)).tolist() == [0, 4, 8]
+
+
+def test_latency_bound_counts_fill_and_pipeline_registers():
+    """One 1x1 layer of one pixel: each process waits for the one before it, nothing else."""
+    design = ultranet_design()
+    tiny = replace(
+        design,
+        graph=Graph(
+            "tiny",
+            (
+                replace(design.graph.input, height=1, width=1),
+                replace(design.graph["head"], source="image"),
+                design.graph.output,
+            ),
+        ),
+        layers=(LayerDesign("head", Folding(36, 3, 1, 2), bare_plan(1, 4, 8)),),
+    )
+    # input 0, visible 2; window phase 0 reads at 2, phase 1 writes at 3, visible 6; array 6,
+    # visible 13; the last of 18 beats 17 later, out of the port after 3 more
+    assert analyse(build(tiny), 250.0).latency_bound_cycles == 13 + 17 + 3

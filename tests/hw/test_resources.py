@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resources by rule, and the cost table that must equal the report."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hw.chain import stages
+from hw.cycles import process_cycles
+from hw.dataflow import build
+from hw.design import Design, DesignError, Folding, LayerDesign
+from hw.device import device, dsp
+from hw.ir import Conv, Graph, Input, Linear, Output, Requant, WeightFormat
+from hw.ir_verify import infer, requant_fits_dsp
+from hw.packing.table import table
+from hw.pipeline import MacArray, Window
+from hw.resources import (
+    RESOURCES,
+    SEARCHED_BITS,
+    best_plan,
+    cost_table,
+    dsp_cycles,
+    estimate,
+    layer_cost,
+    work,
+)
+from hw.usage import (
+    Usage,
+    bram18,
+    fifo_usage,
+    memory_usage,
+    multiplexer,
+    multipliers,
+    process_usage,
+)
+from tests.strategies import (
+    bare_plan,
+    bit_widths,
+    chain_design,
+    shape_graph,
+    small_graph,
+    ultranet_shape,
+)
+
+ZU3 = device("xczu3eg")
+W4 = WeightFormat(4)
+GRAPH = Graph(
+    "two_layers",
+    (
+        Input("image", 8, 80, 3, 8),
+        Conv("conv0", "image", 12, 3, W4, padding=1),
+        Requant("act0", "conv0", 4),
+        Conv("head", "act0", 6, 1, W4),
+        Output("output", "head"),
+    ),
+)
+FIRST = LayerDesign("conv0", Folding(2, 3, 3, 2), bare_plan(3, 4, 8, groups=2, taps=3, columns=2))
+HEAD = LayerDesign("head", Folding(2, 4, 1, 2), bare_plan(1, 4, 4))
+DESIGN = Design(GRAPH, ZU3, 250.0, (FIRST, HEAD))
+
+
+@pytest.mark.parametrize(
+    ("width_bits", "depth", "blocks"),
+    [(36, 512, 1), (37, 512, 2), (36, 513, 2), (18, 1024, 1), (1, 16384, 1), (72, 1024, 4)],
+)
+def test_bram18_takes_the_best_aspect_ratio(width_bits, depth, blocks):
+    assert bram18(width_bits, depth) == blocks
+
+
+def test_small_memories_stay_in_luts():
+    assert memory_usage(40, 64) == Usage(lut=40)
+    assert memory_usage(8, 128) == Usage(lut=16)
+    assert memory_usage(40, 65) == Usage(bram18=2)
+
+
+def test_fifos_leave_shift_registers_when_deep():
+    shallow, deep = fifo_usage(24, 64), fifo_usage(24, 320)
+    assert shallow.bram18 == 0
+    assert shallow.lut >= 2 * 24
+    assert deep.bram18 == 1
+    assert deep.lut < shallow.lut + 24
+
+
+def test_multiplexer_counts_lut6():
+    assert [multiplexer(n) for n in (1, 2, 4, 5, 16)] == [0, 1, 1, 2, 5]
+
+
+def test_dsps_by_hand():
+    """conv0: 2 x 3 x 3 words and 2 requantiser lanes; head: 2 x 4 words, no requantiser."""
+    report = estimate(DESIGN)
+    assert [(layer.name, layer.usage.dsp) for layer in report.layers] == [
+        ("input", 0),
+        ("conv0", 18 + 2),
+        ("head", 8),
+    ]
+    assert report.total.dsp == 28
+
+
+def test_block_rams_by_hand():
+    """Window: 4 banks x 2 columns of 24 bits x 40; ROMs 216 bits x 3; the FIFO 24 bits x 80."""
+    (stage, head), pipeline = stages(GRAPH), build(DESIGN)
+    window, mac = pipeline.processes[1:3]
+    assert process_usage(window, stage, FIRST, dsp(ZU3.dsp_type)).bram18 == 0  # 40 words: LUTs
+    assert process_usage(mac, stage, FIRST, dsp(ZU3.dsp_type)).bram18 == 0
+    wide = replace(window, width=320)  # 24 bits x 160 words in each of the 8 memories
+    assert process_usage(wide, stage, FIRST, dsp(ZU3.dsp_type)).bram18 == 8
+    deep = replace(mac, out_channels=12 * 64)  # 216 bits x 192 words in each of the 2 ROMs
+    assert process_usage(deep, stage, FIRST, dsp(ZU3.dsp_type)).bram18 == 2 * 6
+    input_fifo = 24 * 80 > 1024
+    assert estimate(DESIGN).layers[1].usage.bram18 == int(input_fifo)
+    assert head.requant is None
+
+
+@settings(max_examples=40)
+@given(chain_design(small_graph()))
+def test_estimate_sums_layers_and_bands(design):
+    report = estimate(design)
+    total = report.total
+    for field in ("dsp", "lut", "ff", "bram18"):
+        assert sum(getattr(layer.usage, field) for layer in report.layers) == getattr(total, field)
+    assert total.lut_low == round(0.4 * total.lut)
+    assert total.lut_high == round(1.6 * total.lut)
+    assert total.ff_low < total.ff < total.ff_high
+    for layer, usage in zip(design.layers, report.layers[1:], strict=True):
+        folding = layer.folding
+        words = folding.pe * folding.simd * folding.kernel_rows
+        stage = next(stage for stage in stages(design.graph) if stage.conv.name == layer.name)
+        lane = multipliers(stage, dsp(design.device.dsp_type)) if stage.requant else 0
+        assert usage.usage.dsp == words * layer.plan.dsps + folding.requant_lanes * lane
+
+
+@settings(max_examples=60)
+@given(small_graph())
+def test_a_requantiser_that_keeps_the_rule_takes_one_dsp(graph):
+    types = infer(graph)
+    for stage in stages(graph):
+        if stage.requant and requant_fits_dsp(stage.requant, types[stage.conv.name]):
+            assert multipliers(stage, dsp("dsp48e2")) == 1
+
+
+@pytest.mark.parametrize(
+    ("mul", "dsps"), [((1 << 17) - 1, 1), (1 << 17, 2), (-(1 << 17), 1), (1 << 34, 3)]
+)
+def test_wide_multipliers_take_more_dsps(mul, dsps):
+    requant = Requant("act0", "conv0", 4, 0, np.full(12, mul), np.zeros(12, int))
+    (stage, _) = stages(GRAPH.with_node(requant))
+    assert multipliers(stage, dsp("dsp48e2")) == dsps
+
+
+@settings(max_examples=60)
+@given(chain_design())
+def test_array_spends_the_dsp_cycles_of_the_cost_model(design):
+    """Folding moves work between cycles and DSPs but never changes their product."""
+    arrays = [process for process in build(design).processes if isinstance(process, MacArray)]
+    for stage, layer, array in zip(stages(design.graph), design.layers, arrays, strict=True):
+        folding = layer.folding
+        dsps = folding.pe * folding.simd * folding.kernel_rows * layer.plan.dsps
+        assert process_cycles(array) * dsps == dsp_cycles(stage.conv, stage.source, layer.plan)
+
+
+@settings(max_examples=30, deadline=None)
+@given(shape_graph(), st.sampled_from(("xczu3eg", "xc7z020")))
+def test_table_at_own_bits_equals_work(graph, part):
+    costs = cost_table(graph, device(part))
+    total = np.zeros(len(RESOURCES))
+    for row, stage in enumerate(stages(graph)):
+        assert costs.layers[row] == stage.conv.name
+        w, a = stage.conv.w_format.bits, stage.source.bits
+        cell = costs.values[row, costs.w_bits.index(w), costs.a_bits.index(a)]
+        assert tuple(cell) == layer_cost(graph, device(part), stage.conv.name, w, a)
+        total += cell
+    assert dict(zip(costs.resources, total, strict=True)) == work(graph, device(part))
+    assert costs.values.shape == (len(stages(graph)), 7, 7, 3)
+    assert not costs.values.flags.writeable
+
+
+@settings(max_examples=40)
+@given(shape_graph(max_layers=1), bit_widths(), bit_widths())
+def test_best_plan_has_the_fewest_dsp_cycles(graph, w_bits, a_bits):
+    (stage,) = stages(graph)
+    conv, source = stage.conv, stage.source
+    best = best_plan(conv, source, ZU3, w_bits, a_bits)
+    for plan in table("dsp48e2", conv.kernel).plans(w_bits, a_bits):
+        if conv.out_channels % plan.groups == 0 and plan.columns <= source.width:
+            assert dsp_cycles(conv, source, best) <= dsp_cycles(conv, source, plan)
+
+
+def test_row_ends_decide_the_plan():
+    """A word of many columns is best on long rows only: 5 columns hold 22 in 5 steps, not 4.4."""
+    short, long = Input("image", 10, 20, 64, 4), Input("image", 10, 2000, 64, 4)
+    conv = Conv("conv", "image", 64, 3, W4, padding=1)
+    rates = []
+    for image in (short, long):
+        graph = Graph("g", (image, conv, Output("output", "conv")))
+        source = infer(graph)["image"]
+        rates.append(
+            source.width
+            * source.height
+            * 64
+            * 64
+            * 9
+            / dsp_cycles(conv, source, best_plan(conv, source, ZU3, 4, 4))
+        )
+    assert rates[0] < rates[1]
+    assert rates[1] == pytest.approx(
+        float(table("dsp48e2", 3).best(4, 4, 64).macs_per_dsp), rel=0.01
+    )
+
+
+def test_ultranet_work():
+    costs = work(ultranet_shape(), ZU3)
+    macs = {layer: 0 for layer in ("first", "rest")}
+    macs["first"] = 160 * 320 * 27 * 16
+    macs["rest"] = (
+        9 * (80 * 160 * 16 * 32 + 40 * 80 * 32 * 64 + 20 * 40 * 64 * 64 + 4 * 10 * 20 * 64 * 64)
+        + 10 * 20 * 64 * 36
+    )
+    assert costs["bitops"] == macs["first"] * 32 + macs["rest"] * 16
+    weights = 9 * (3 * 16 + 16 * 32 + 32 * 64 + 5 * 64 * 64) + 64 * 36
+    rows = 320 * 3 * 8 + 4 * (160 * 16 + 80 * 32 + 40 * 64 + 4 * 20 * 64)
+    assert costs["bram"] == weights * 4 + 4 * rows + 2 * 20 * 64 * 4 - 3 * 0
+    assert 2 < sum(macs.values()) / costs["dsp"] < 12
+
+
+def test_more_bits_never_cost_less_bitops_or_bram():
+    values = cost_table(ultranet_shape(40, 80), ZU3).values
+    for resource in (1, 2):
+        assert (np.diff(values[..., resource], axis=1) > 0).all()
+        assert (np.diff(values[..., resource], axis=2) > 0).all()
+    assert SEARCHED_BITS == (2, 3, 4, 5, 6, 7, 8)
+
+
+def test_unsupported_layers_are_named():
+    linear = Graph("g", (GRAPH.input, Linear("dense", "image", 4, W4), Output("output", "dense")))
+    with pytest.raises(DesignError, match="layer 'dense' is a Linear; the packed array runs conv"):
+        cost_table(linear, ZU3)
+    depthwise = Conv("dw", "image", 3, 3, W4, padding=1, groups=3)
+    grouped = Graph("g", (GRAPH.input, depthwise, Output("output", "dw")))
+    with pytest.raises(DesignError, match="convolution 'dw' has groups 3; the packed array"):
+        work(grouped, ZU3)
+
+
+def test_no_plan_for_that_many_arrays():
+    (stage, _) = stages(GRAPH)
+    with pytest.raises(DesignError, match="layer 'conv0': no packing plan of 4 x 8 bits runs on p"):
+        best_plan(stage.conv, stage.source, ZU3, 4, 8, pe=5)
+
+
+def test_window_memories_follow_the_template():
+    """in_parallel 4 and simd 2: two lanes of 2-channel atoms; 3 columns; K + 1 = 4 banks."""
+    window = Window("w", 8, 90, 8, 4, 3, 1, 4, 2, 1, 3, groups_out=2, column_steps=31)
+    (stage, _) = stages(GRAPH)
+    small = process_usage(window, stage, FIRST, dsp("dsp48e2"))  # 24 memories of 8 bits x 60
+    large = process_usage(replace(window, channels=24), stage, FIRST, dsp("dsp48e2"))  # x 180
+    assert small.bram18 == 0
+    assert large.bram18 == 24
