@@ -37,9 +37,13 @@ def convolve(
 @jax.custom_vjp
 def _same(x: Array, kernel: Array) -> Array:
     """Convolve with an odd kernel at stride 1, output of the input's size."""
-    if x.shape[-1] <= FEW_CHANNELS and x.shape[2] % COLUMNS == 0:
-        return _few_channels(x, kernel)
-    return _convolve(x, kernel, kernel.shape[0] // 2)
+    side, _, c, m = kernel.shape
+    if x.shape[2] % COLUMNS == 0 and side // 2 <= COLUMNS:
+        if c <= FEW_CHANNELS:
+            return _few_inputs(x, kernel)
+        if m <= FEW_CHANNELS:
+            return _few_outputs(x, kernel)
+    return _convolve(x, kernel, side // 2)
 
 
 def _same_fwd(x, kernel):
@@ -49,7 +53,7 @@ def _same_fwd(x, kernel):
 def _same_bwd(residuals, g):
     x, kernel = residuals
     pad = kernel.shape[0] // 2
-    d_x = _convolve(g, kernel[::-1, ::-1].transpose(0, 1, 3, 2), pad)
+    d_x = _same(g, kernel[::-1, ::-1].transpose(0, 1, 3, 2))
     # Channels as batch, images as channels: [C, H, W, N] * [H, W, N, M] -> [C, k, k, M].
     d_kernel = _convolve(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), pad)
     return d_x, d_kernel.transpose(1, 2, 0, 3)
@@ -72,7 +76,7 @@ def _convolve(
     )
 
 
-def _few_channels(x: Array, kernel: Array) -> Array:
+def _few_inputs(x: Array, kernel: Array) -> Array:
     """Compute `COLUMNS` output columns per window of a one-channel image of width W C.
 
     A 3x3 window of 3 channels is too narrow for vector units; one of 3 x 18 that yields 4 columns
@@ -80,14 +84,7 @@ def _few_channels(x: Array, kernel: Array) -> Array:
     """
     side, _, c, m = kernel.shape
     n, h, w, _ = x.shape
-    rows = kernel.reshape(side, side * c, m)
-    window = jnp.stack(
-        [
-            jnp.pad(rows, ((0, 0), (column * c, (COLUMNS - 1 - column) * c), (0, 0)))
-            for column in range(COLUMNS)
-        ],
-        2,
-    )
+    window = _shifted(kernel.reshape(side, side * c, m), c, 0, COLUMNS - 1)
     y = jax.lax.conv_general_dilated(
         x.reshape(n, h, w * c, 1),
         window.reshape(side, -1, 1, COLUMNS * m),
@@ -97,3 +94,32 @@ def _few_channels(x: Array, kernel: Array) -> Array:
         precision=PRECISION,
     )
     return y.reshape(n, h, w, m)
+
+
+def _few_outputs(x: Array, kernel: Array) -> Array:
+    """Convolve blocks of `COLUMNS` columns as channels: 4 m outputs instead of m (m <= 4)."""
+    side, _, c, m = kernel.shape
+    n, h, w, _ = x.shape
+    pad = side // 2
+    # Output column j of a block sees columns j - pad .. j + pad of it and of its neighbours.
+    rows = kernel.reshape(side, side * c, m)
+    blocks = _shifted(rows, c, COLUMNS - pad, 2 * COLUMNS + pad - side)
+    blocks = blocks.reshape(side, 3, COLUMNS * c, COLUMNS * m)
+    y = jax.lax.conv_general_dilated(
+        x.reshape(n, h, w // COLUMNS, COLUMNS * c),
+        blocks,
+        (1, 1),
+        [(pad, pad), (1, 1)],
+        dimension_numbers=DIMENSIONS,
+        precision=PRECISION,
+    )
+    return y.reshape(n, h, w, m)
+
+
+def _shifted(rows: Array, c: int, left: int, right: int) -> Array:
+    """Return `[side, columns, COLUMNS, m]`: `rows` between left + j and right - j zero columns.
+
+    `rows` is `[side, side c, m]`; a column has `c` entries; j counts the output columns.
+    """
+    pads = [((left + j) * c, (right - j) * c) for j in range(COLUMNS)]
+    return jnp.stack([jnp.pad(rows, ((0, 0), pad, (0, 0))) for pad in pads], 2)

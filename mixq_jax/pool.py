@@ -2,7 +2,7 @@
 """2x2 maximum pooling whose gradient goes to the first maximum in scan order, as in torch.
 
 The gradient of `reduce_window` (select-and-scatter) costs about a hundred forward passes on CPU;
-four strided slices and masks cost a few.
+strided slices and one broadcast comparison cost three.
 """
 
 import jax
@@ -28,21 +28,17 @@ def _max_pool_fwd(x):
 
 def _max_pool_bwd(x, g):
     a, b, c, d = _quarters(x)
-    top, bottom = jnp.maximum(a, b), jnp.maximum(c, d)
-    upper = top >= bottom
-    up, down = jnp.where(upper, g, 0.0), jnp.where(upper, 0.0, g)
-    left, right = a >= b, c >= d
-    parts = (
-        jnp.where(left, up, 0.0),
-        jnp.where(left, 0.0, up),
-        jnp.where(right, down, 0.0),
-        jnp.where(right, 0.0, down),
-    )
-    n, h, w, ch = g.shape
-    rows = [jnp.stack(pair, 3).reshape(n, h, 2 * w, ch) for pair in (parts[:2], parts[2:])]
-    dx = jnp.stack(rows, 2).reshape(n, 2 * h, 2 * w, ch)
+    upper = jnp.maximum(a, b) >= jnp.maximum(c, d)
+    winner = jnp.where(upper, jnp.where(a >= b, 0.0, 1.0), jnp.where(c >= d, 2.0, 3.0))
+    # Barriers: fused into its neighbours' reductions, this selection is recomputed for each.
+    winner, g = jax.lax.optimization_barrier((winner, g))
+    n, h, w, channels = g.shape
+    place = jnp.arange(4.0).reshape(1, 1, 2, 1, 2, 1)
+    blocks = (n, h, 1, w, 1, channels)
+    d_x = jnp.where(winner.reshape(blocks) == place, g.reshape(blocks), 0.0)
     odd = ((0, 0), (0, x.shape[1] - 2 * h), (0, x.shape[2] - 2 * w), (0, 0))
-    return (jnp.pad(dx, odd),)
+    d_x = jnp.pad(d_x.reshape(n, 2 * h, 2 * w, channels), odd)
+    return (jax.lax.optimization_barrier(d_x),)
 
 
 max_pool.defvjp(_max_pool_fwd, _max_pool_bwd)

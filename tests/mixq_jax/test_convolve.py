@@ -13,6 +13,8 @@ SHAPES = [  # height, width, in, out, side
     (5, 12, 1, 4, 5),
     (6, 7, 3, 5, 3),  # few channels, but columns do not come in fours
     (5, 6, 8, 4, 3),
+    (4, 8, 8, 3, 3),  # few outputs
+    (6, 8, 5, 2, 5),
     (4, 6, 7, 9, 1),
 ]
 
