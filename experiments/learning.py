@@ -200,8 +200,10 @@ def run_test(run: Run) -> dict:
     bits, variables = run.chosen_bits(), trained_variables(run)
     graph = export.to_graph(run.spec, bits, variables)
     data, spec = run.test_data, run.spec
+    # The float weights behind the quantised ones, no quantiser anywhere, their own statistics.
+    unquantised = evaluate.recalibrated(spec, variables, FloatBits(), run.train_data)
     networks = {
-        "float": evaluate.predictor(spec, variables, FloatBits()),
+        "float": evaluate.predictor(spec, unquantised, FloatBits()),
         "quant": evaluate.predictor(spec, variables, bits),
         "integer": evaluate.integer_predictor(graph),
     }

@@ -162,9 +162,7 @@ def _intervals(space: _Space) -> list[int]:
     """Return every number of cycles that some process may take and all processes may keep to."""
     image = process_cycles(input_port(space.graph.input, PORT_BITS))
     cycles = {image}
-    for stage, options in zip(space.chain, space.options, strict=True):
-        pixels, channels = stage.source.height * stage.source.width, stage.source.channels
-        cycles.update(pixels * channels // words for words in divisors(channels))
+    for options in space.options:
         cycles.update(option.cycles for option in options)
         cycles.update(option.lane_cycles // n for option in options for n in option.lanes)
     return sorted(interval for interval in cycles if interval >= image)
@@ -185,16 +183,17 @@ def _fit(space: _Space, interval: int, limit: Usage) -> tuple[LayerDesign, ...] 
 def _cheapest(
     space: _Space, interval: int, objective: Objective
 ) -> tuple[Usage, tuple[LayerDesign, ...]] | None:
-    """Return the least `objective` over all mappings that keep to `interval`, and the mapping."""
+    """Return the least `objective` over all mappings that keep to `interval`, and the mapping.
+
+    What a window writes needs no check: its producer takes a cycle for each of these words.
+    """
     image = input_port(space.graph.input, PORT_BITS)
     states = {space.graph.input.channels: (input_usage(image), ())}
     for index, stage in enumerate(space.chain):
         choices = _choices(space, index, interval, objective)
-        pixels, channels = stage.source.height * stage.source.width, stage.source.channels
         reached: dict[int, tuple[Usage, tuple[LayerDesign, ...]]] = {}
         for in_parallel, (before, path) in states.items():
-            too_wide = in_parallel * stage.source.bits > MAX_WORD_BITS
-            if too_wide or pixels * channels // in_parallel > interval:
+            if in_parallel * stage.source.bits > MAX_WORD_BITS:
                 continue
             for layer in choices:
                 simd = layer.folding.simd

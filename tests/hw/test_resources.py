@@ -101,7 +101,7 @@ def test_dsps_by_hand():
 
 def test_block_rams_by_hand():
     """Window: 4 banks x 2 columns of 24 bits x 40; ROMs 216 bits x 3; the FIFO 24 bits x 80."""
-    (stage, head), pipeline = stages(GRAPH), build(DESIGN)
+    (stage, _), pipeline = stages(GRAPH), build(DESIGN)
     window, mac = pipeline.processes[1:3]
     assert process_usage(window, stage, FIRST, dsp(ZU3.dsp_type)).bram18 == 0  # 40 words: LUTs
     assert process_usage(mac, stage, FIRST, dsp(ZU3.dsp_type)).bram18 == 0
@@ -109,12 +109,9 @@ def test_block_rams_by_hand():
     assert process_usage(wide, stage, FIRST, dsp(ZU3.dsp_type)).bram18 == 8
     deep = replace(mac, out_channels=12 * 64)  # 216 bits x 192 words in each of the 2 ROMs
     assert process_usage(deep, stage, FIRST, dsp(ZU3.dsp_type)).bram18 == 2 * 6
-    input_fifo = 24 * 80 > 1024
-    assert estimate(DESIGN).layers[1].usage.bram18 == int(input_fifo)
-    assert head.requant is None
+    assert estimate(DESIGN).layers[1].usage.bram18 == 1  # what is left is the FIFO
 
 
-@settings(max_examples=40)
 @given(chain_design(small_graph()))
 def test_estimate_sums_layers_and_bands(design):
     report = estimate(design)
@@ -146,8 +143,9 @@ def test_a_requantiser_that_keeps_the_rule_takes_one_dsp(graph):
 )
 def test_wide_multipliers_take_more_dsps(mul, dsps):
     requant = Requant("act0", "conv0", 4, 0, np.full(12, mul), np.zeros(12, int))
-    (stage, _) = stages(GRAPH.with_node(requant))
-    assert multipliers(stage, dsp("dsp48e2")) == dsps
+    graph = GRAPH.with_node(requant)
+    assert multipliers(stages(graph)[0], dsp("dsp48e2")) == dsps
+    assert estimate(replace(DESIGN, graph=graph)).layers[1].usage.dsp == 18 + 2 * dsps
 
 
 @settings(max_examples=60)
@@ -161,7 +159,6 @@ def test_array_spends_the_dsp_cycles_of_the_cost_model(design):
         assert process_cycles(array) * dsps == dsp_cycles(stage.conv, stage.source, layer.plan)
 
 
-@settings(max_examples=30, deadline=None)
 @given(shape_graph(), st.sampled_from(("xczu3eg", "xc7z020")))
 def test_table_at_own_bits_equals_work(graph, part):
     costs = cost_table(graph, device(part))
@@ -177,7 +174,6 @@ def test_table_at_own_bits_equals_work(graph, part):
     assert not costs.values.flags.writeable
 
 
-@settings(max_examples=40)
 @given(shape_graph(max_layers=1), bit_widths(), bit_widths())
 def test_best_plan_has_the_fewest_dsp_cycles(graph, w_bits, a_bits):
     (stage,) = stages(graph)
@@ -212,17 +208,14 @@ def test_row_ends_decide_the_plan():
 
 def test_ultranet_work():
     costs = work(ultranet_shape(), ZU3)
-    macs = {layer: 0 for layer in ("first", "rest")}
-    macs["first"] = 160 * 320 * 27 * 16
-    macs["rest"] = (
-        9 * (80 * 160 * 16 * 32 + 40 * 80 * 32 * 64 + 20 * 40 * 64 * 64 + 4 * 10 * 20 * 64 * 64)
-        + 10 * 20 * 64 * 36
-    )
-    assert costs["bitops"] == macs["first"] * 32 + macs["rest"] * 16
+    first_macs = 160 * 320 * 27 * 16
+    deep_macs = 9 * (20 * 40 + 4 * 10 * 20) * 64 * 64
+    other_macs = 9 * (80 * 160 * 16 * 32 + 40 * 80 * 32 * 64) + deep_macs + 10 * 20 * 64 * 36
+    assert costs["bitops"] == first_macs * 4 * 8 + other_macs * 4 * 4
     weights = 9 * (3 * 16 + 16 * 32 + 32 * 64 + 5 * 64 * 64) + 64 * 36
-    rows = 320 * 3 * 8 + 4 * (160 * 16 + 80 * 32 + 40 * 64 + 4 * 20 * 64)
-    assert costs["bram"] == weights * 4 + 4 * rows + 2 * 20 * 64 * 4 - 3 * 0
-    assert 2 < sum(macs.values()) / costs["dsp"] < 12
+    rows = 160 * 16 + 80 * 32 + 40 * 64 + 4 * 20 * 64
+    assert costs["bram"] == weights * 4 + 4 * (320 * 3 * 8 + rows * 4) + 2 * 20 * 64 * 4
+    assert 2 < (first_macs + other_macs) / costs["dsp"] < 12
 
 
 def test_more_bits_never_cost_less_bitops_or_bram():

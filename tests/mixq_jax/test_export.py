@@ -59,10 +59,7 @@ def test_network_on_integers_equals_execution(exported, random_images):
         bias = 0 if node.bias is None else node.bias
         assert np.array_equal(codes, values[node.source]), layer.name
         assert np.array_equal(acc, values[layer.name] - bias), layer.name
-        spread = len(np.unique(codes))
-        assert spread > min(3, 1 << graph_width(graph, node)) // 2, (
-            f"{layer.name}: codes do not vary"
-        )
+        assert len(np.unique(codes)) > 2, f"{layer.name}: codes do not vary"
     # The head's bias is rounded to an integer in the graph alone.
     scale = graph.output.scale[0]
     assert np.abs(values["output"] * scale - y).max() <= 0.51 * scale + 1e-5 * np.abs(y).max()
@@ -118,7 +115,7 @@ def test_constants_are_the_rounded_float64_fold(exported):
 
 
 def test_codes_equal_the_exact_fold_up_to_constant_rounding(exported):
-    """Where real code and boundary are further apart than the error of mul and bias, codes agree."""
+    """Away from boundaries, further than the rounding of mul and bias reaches, codes agree."""
     graph = exported[3]
     types = verify(graph)
     for spec, bits, variables, producer, consumer, node in requants(exported):
@@ -305,7 +302,7 @@ def test_sums_beyond_the_accumulator_port_are_refused(small_spec, random_variabl
 
 
 def test_sums_beyond_float32_run_as_a_graph_only(small_spec, random_variables):
-    spec, bits = wide_spec(small_spec, 1200), FixedBits((8,) * 3, (8,) * 3)
+    spec, bits = wide_spec(small_spec, 200), FixedBits((8,) * 3, (8,) * 3)
     variables = with_outliers(random_variables(spec, 0))
     to_graph(spec, bits, variables)
     message = (
@@ -324,7 +321,7 @@ def test_two_widths_of_the_image_are_refused(small_spec):
         ConvSpec("head", "join", 6, kernel=1, norm=False, bias=True),
     )
     spec = NetSpec("two", 4, 4, 3, layers, small_spec.head)
-    to_graph(spec, FixedBits((4,) * 4, (5, 5, 4, 4)[:4]))
+    to_graph(spec, FixedBits((4, 4, 4), (5, 5, 4)))
     message = (
         "layer 'right' reads the image with 4 bits, another one with 5; choose one width for both"
     )

@@ -2,7 +2,7 @@
 """Generated scenes: one labelled object among clutter on textured ground."""
 
 from mixq_jax.data.scene.backdrop import Backdrop, Split, backdrops
-from mixq_jax.data.scene.render import Box, SceneConfig, Subject, cast, render, subjects
+from mixq_jax.data.scene.frame import Box, SceneConfig, Subject, cast, render, subjects
 
 __all__ = [
     "Backdrop",

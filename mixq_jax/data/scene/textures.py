@@ -21,7 +21,7 @@ def noise(
     decay: float = 0.6,
     stretch: float = 1.0,
 ) -> Field:
-    """Return multi-octave value noise of mean 0 and standard deviation about 0.2.
+    """Return multi-octave value noise of mean 0 and standard deviation about 0.15.
 
     The coarsest octave has `cells` cells over the height, each next one twice as many at `decay`
     times the amplitude; `stretch` > 1 draws the cells out horizontally.
@@ -32,7 +32,7 @@ def noise(
         columns = max(2, round(rows * width / height / stretch))
         if rows > height or columns > width:
             break
-        grid = Image.fromarray(rng.random((rows, columns), np.float32) - 0.5)
+        grid = Image.fromarray(0.7 * rng.random((rows, columns), np.float32) - 0.35)
         total += decay**octave * np.asarray(grid.resize((width, height), Image.Resampling.BICUBIC))
     return total
 
@@ -65,7 +65,7 @@ def ripples(rng: np.random.Generator, height: int, width: int) -> Field:
 def furrows(rng: np.random.Generator, height: int, width: int) -> Field:
     along, _ = _phase(rng, height, width)
     rows = (along * rng.uniform(5, 10)) % 1 < 0.5
-    return 0.3 + np.float32(0.35) * rows + 0.5 * noise(rng, height, width, octaves=6, decay=0.8)
+    return 0.3 + np.float32(0.25) * rows + 0.5 * noise(rng, height, width, octaves=6, decay=0.8)
 
 
 def paving(rng: np.random.Generator, height: int, width: int) -> Field:
@@ -73,12 +73,12 @@ def paving(rng: np.random.Generator, height: int, width: int) -> Field:
     joints = (u % 1 < 0.1) | (v % 1 < 0.1)
     shades = rng.random((128, 128), np.float32)[u.astype(int) % 128, v.astype(int) % 128]
     fine = noise(rng, height, width, octaves=5, decay=0.8)
-    return np.where(joints, np.float32(0.15), 0.45 + 0.35 * shades) + 0.3 * fine
+    return np.where(joints, np.float32(0.25), 0.45 + 0.25 * shades) + 0.3 * fine
 
 
 def canopy(rng: np.random.Generator, height: int, width: int) -> Field:
     crowns = noise(rng, height, width, cells=9, octaves=3, decay=0.7)
-    return 0.45 + 1.4 * np.abs(crowns) - 0.2 + 0.3 * noise(rng, height, width, octaves=6, decay=0.9)
+    return 0.25 + 1.6 * np.abs(crowns) + 0.3 * noise(rng, height, width, octaves=6, decay=0.9)
 
 
 def town(rng: np.random.Generator, height: int, width: int) -> Field:
@@ -93,8 +93,8 @@ def town(rng: np.random.Generator, height: int, width: int) -> Field:
             x0, y0 = (x + rng.uniform(0, 0.3)) * cell, (y + rng.uniform(0, 0.3)) * cell
             x1, y1 = x0 + rng.uniform(0.4, 0.75) * cell, y0 + rng.uniform(0.4, 0.75) * cell
             drop = 0.08 * cell
-            pen.rectangle((x0 + drop, y0 + drop, x1 + drop, y1 + drop), fill=0.05)
-            pen.rectangle((x0, y0, x1, y1), fill=rng.uniform(0.45, 1))
+            pen.rectangle((x0 + drop, y0 + drop, x1 + drop, y1 + drop), fill=0.15)
+            pen.rectangle((x0, y0, x1, y1), fill=rng.uniform(0.4, 0.85))
     return np.asarray(canvas.reduce(2)) + 0.3 * noise(rng, height, width, octaves=6, decay=0.8)
 
 

@@ -9,8 +9,8 @@ from mixq_jax.data.scene import SceneConfig, backdrops, cast, render, subjects
 from mixq_jax.data.scene.backdrop import GROUNDS, HELD_OUT_GROUNDS, coloured, draw_backdrop
 from mixq_jax.data.scene.clutter import CLUTTER, SIGNS
 from mixq_jax.data.scene.drawing import block, posed, stamp
+from mixq_jax.data.scene.frame import HUES
 from mixq_jax.data.scene.objects import OBJECTS
-from mixq_jax.data.scene.render import HUES
 
 ALL_GROUNDS = GROUNDS + HELD_OUT_GROUNDS
 STILL = SceneConfig(clutter=(0, 0), noise=1, blur=0, contrast=(1, 1), brightness=0)

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from mixq_jax.data import DataError, SceneConfig, SyntheticConfig, generate, load, scan
-from mixq_jax.data.scene.render import _area
+from mixq_jax.data.scene.frame import _area
 
 TINY = SyntheticConfig(width=64, height=32, train_frames=12, test_frames=5)
 
