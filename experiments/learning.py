@@ -14,6 +14,7 @@ from mixq_jax import checkpoint, evaluate, export, finetune, loop, search
 from mixq_jax.bits import FixedBits, FloatBits, one_hot, read_out
 from mixq_jax.checkpoint import Card
 from mixq_jax.data.augment import light, reference
+from mixq_jax.detect import LossGains
 from mixq_jax.optim import OptimConfig
 from mixq_jax.surrogate import expected_cost, normalised
 
@@ -46,6 +47,7 @@ def search_config(run: Run) -> search.SearchConfig:
         relaxation=preset.relaxation,
         optim=optimiser(run),
         augment=AUGMENT[preset.augment](),
+        gains=LossGains(box=preset.box_gain),
     )
 
 
@@ -57,6 +59,7 @@ def train_config(run: Run) -> finetune.FinetuneConfig:
         seed=run.options.seed,
         optim=optimiser(run),
         augment=AUGMENT[preset.augment](),
+        gains=LossGains(box=preset.box_gain),
     )
 
 

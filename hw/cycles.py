@@ -69,14 +69,20 @@ def analyse(pipeline: Pipeline, clock_mhz: float) -> CycleReport:
         )
         for process in pipeline.processes
     )
-    slowest = max(processes, key=lambda process: process.cycles)
+    slowest = bottleneck(pipeline)
+    interval_cycles = process_cycles(slowest)
     return CycleReport(
         processes,
-        slowest.cycles,
+        interval_cycles,
         slowest.name,
-        clock_mhz * 1e6 / slowest.cycles,
+        clock_mhz * 1e6 / interval_cycles,
         _latency_bound(pipeline),
     )
+
+
+def bottleneck(pipeline: Pipeline) -> Process:
+    """Return the process with the most cycles; of several an array, which its window follows."""
+    return max(pipeline.processes, key=lambda p: (process_cycles(p), isinstance(p, MacArray)))
 
 
 def process_cycles(process: Process) -> int:

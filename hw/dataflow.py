@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from hw.chain import Stage
+from hw.cycles import window_words
 from hw.design import Design, DesignError, LayerDesign
 from hw.design_verify import verify
 from hw.intmath import ceil_div
@@ -101,39 +102,25 @@ def layer_processes(
 
 def _tail(stage: Stage, layer: LayerDesign, mac: MacArray, port_bits: int) -> tuple[Process, ...]:
     """Return what reads the accumulators: the output port, or requantisation and pooling."""
-    lanes, parallel, shape = (
-        layer.folding.requant_lanes,
-        layer.out_parallel,
-        (mac.height, mac.width),
-    )
-    steps = (mac.kernel, mac.columns, mac.column_steps, mac.acc_bits)
-    if stage.requant is None:
-        return (
-            OutputPort(
-                "output",
-                stage.conv.name,
-                *shape,
-                mac.out_channels,
-                parallel,
-                lanes,
-                *steps,
-                port_bits,
-            ),
-        )
-    bits = stage.requant.bits
-    requant = Requantise(
-        stage.requant.name,
-        stage.requant.name,
-        *shape,
+    geometry = (
+        mac.height,
+        mac.width,
         mac.out_channels,
-        parallel,
-        lanes,
-        *steps,
-        bits,
+        layer.out_parallel,
+        layer.folding.requant_lanes,
+        mac.kernel,
+        mac.columns,
+        mac.column_steps,
+        mac.acc_bits,
     )
+    if stage.requant is None:
+        return (OutputPort("output", stage.conv.name, *geometry, port_bits),)
+    name, bits = stage.requant.name, stage.requant.bits
+    requant = Requantise(name, name, *geometry, bits)
     if stage.pool is None:
         return (requant,)
-    return requant, Pool(stage.pool.name, *shape, mac.out_channels, parallel, bits)
+    shape = (mac.height, mac.width, mac.out_channels, layer.out_parallel)
+    return requant, Pool(stage.pool.name, *shape, bits)
 
 
 def input_beats(port: InputPort) -> int:
@@ -146,10 +133,9 @@ def output_words(process: Process) -> tuple[int, int]:
     match process:
         case InputPort(height=H, width=W, channels=C, bits=bits):
             return C * bits, H * W
-        case Window(height=H, kernel=K, kernel_rows=rows, simd=simd):
-            reads = process.groups_out * process.column_steps * (K // rows)
-            width = rows * process.columns * simd * process.bits
-            return width, H * reads * (process.channels // simd)
+        case Window(height=H):
+            width = process.kernel_rows * process.columns * process.simd * process.bits
+            return width, H * window_words(process)[1]
         case MacArray(height=H, out_channels=M, pe=pe, groups=groups):
             parallel = pe * groups
             width = process.columns * parallel * process.acc_bits
@@ -165,7 +151,7 @@ def output_words(process: Process) -> tuple[int, int]:
 def default_depth(consumer: Process) -> int:
     """Return the default depth of the FIFO into `consumer`: a row into a window, else two words."""
     if isinstance(consumer, Window):
-        return max(DEFAULT_DEPTH, consumer.width * consumer.channels // consumer.in_parallel)
+        return max(DEFAULT_DEPTH, window_words(consumer)[0])
     return DEFAULT_DEPTH
 
 

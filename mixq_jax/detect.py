@@ -7,6 +7,7 @@ Boxes are normalised (cx, cy, w, h) in [0, 1]. The head gives `[N, gh, gw, 6 anc
 """
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -15,8 +16,16 @@ from jaxtyping import Array, Float
 
 from mixq_jax.spec import DetectHead, NetSpec
 
-BOX_GAIN, OBJECT_GAIN, NOMINAL_BATCH = 3.54, 64.3, 64
+NOMINAL_BATCH = 64
 MAX_LOG_SIZE = math.log(1e3)  # clamp of tw, th: exp(t) is at most 1e3 anchors
+
+
+@dataclass(frozen=True)
+class LossGains:
+    """Weights of the two terms; the defaults are the published ones."""
+
+    box: float = 3.54
+    objectness: float = 64.3
 
 
 class DetectLoss(NamedTuple):
@@ -71,12 +80,14 @@ def loss(
     y: Float[Array, "n gh gw m"],
     boxes: Float[Array, "n 4"],
     weights: Float[Array, " n"],
+    gains: LossGains = LossGains(),
 ) -> DetectLoss:
     """Return (Lbox + Lobj) batch / 64.
 
-    Lbox = 3.54 mean over positives of 1 - CIoU, positives = every anchor of the cell with the box's
-    centre. Lobj = 64.3 mean over all anchors of weights[n] BCE(confidence, positive). An image of
-    weight 0 has no object (its box left the frame): it is all negative, with weight 1.
+    Lbox = gains.box mean over positives of 1 - CIoU, positives = every anchor of the cell with
+    the box's centre. Lobj = gains.objectness mean over all anchors of weights[n] BCE(confidence,
+    positive). An image of weight 0 has no object (its box left the frame): it is all negative,
+    with weight 1.
     """
     raw, (grid, anchor) = split_head(y, spec.head), _grid(spec, y)
     present = (weights > 0).astype(y.dtype)
@@ -89,12 +100,12 @@ def loss(
     # In grid units, as published: CIoU is not invariant to different scales of x and y.
     unit = jnp.concatenate([grid, grid])
     error = (1 - ciou(predicted * unit, boxes[:, None] * unit)).mean(-1)
-    box = BOX_GAIN * (present * error).sum() / jnp.maximum(present.sum(), 1)
+    box = gains.box * (present * error).sum() / jnp.maximum(present.sum(), 1)
     target = jnp.zeros(raw.shape[:3], y.dtype).at[jnp.arange(len(raw)), row, column].set(present)
     logits = raw[..., 4]
     bce = jnp.maximum(logits, 0) - logits * target[..., None] + jnp.log1p(jnp.exp(-jnp.abs(logits)))
     image = jnp.where(weights > 0, weights, 1.0)[:, None, None, None]
-    objectness = OBJECT_GAIN * (image * bce).mean()
+    objectness = gains.objectness * (image * bce).mean()
     gain = len(y) / NOMINAL_BATCH
     return DetectLoss(gain * (box + objectness), gain * box, gain * objectness)
 

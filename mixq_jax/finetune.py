@@ -24,6 +24,7 @@ class FinetuneConfig:
     seed: int = 0
     optim: OptimConfig = field(default_factory=OptimConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    gains: detect.LossGains = field(default_factory=detect.LossGains)
 
 
 class TrainMetrics(NamedTuple):
@@ -56,7 +57,7 @@ def make_step(spec: NetSpec, config: FinetuneConfig, bits: model.Bits) -> Step:
     def objective(params, batch_stats, batch):
         variables = {"params": params["net"], "batch_stats": batch_stats}
         y, batch_stats = model.apply(spec, variables, batch.images, bits, True)
-        task = detect.loss(spec, y, batch.boxes, batch.weights)
+        task = detect.loss(spec, y, batch.boxes, batch.weights, config.gains)
         return task.total, (task, batch_stats)
 
     def step(state: TrainState, batch: Batch, hyper: None):

@@ -27,6 +27,7 @@ class SearchConfig:
     relaxation: Relaxation = "softmax"
     optim: OptimConfig = field(default_factory=OptimConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    gains: detect.LossGains = field(default_factory=detect.LossGains)
 
 
 class Hyper(NamedTuple):
@@ -85,7 +86,7 @@ def make_step(spec: NetSpec, config: SearchConfig, table: Float[Array, "l w a r"
         bits = soft_bits(params["alphas"], config.relaxation, tau, bits_key)
         variables = {"params": params["net"], "batch_stats": batch_stats}
         y, batch_stats = model.apply(spec, variables, batch.images, bits, True)
-        task = detect.loss(spec, y, batch.boxes, batch.weights)
+        task = detect.loss(spec, y, batch.boxes, batch.weights, config.gains)
         cost = expected_cost(table, bits)
         return task.total + hyper.lam @ cost, (task, cost, batch_stats)
 

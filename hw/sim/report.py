@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from hw.cycles import LATENCY_CYCLES, process_cycles
+from hw.cycles import LATENCY_CYCLES, bottleneck
 from hw.pipeline import Pipeline
 from hw.sim.actor import network
 from hw.sim.engine import run
@@ -73,7 +73,7 @@ def simulate(pipeline: Pipeline, frames: int = 3, *, clock_mhz: float) -> SimRep
         interval,
         completions[0],
         clock_mhz * 1e6 / interval,
-        max(pipeline.processes, key=process_cycles).name,
+        bottleneck(pipeline).name,
         cycles,
         completions,
         tuple(

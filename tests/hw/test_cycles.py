@@ -83,6 +83,16 @@ def test_window_words_are_split_in_written_and_read():
     assert (window.words_in, window.words_out) == (40 * 80 * 8, 40 * 8 * 28 * 4)
 
 
+def test_an_array_is_named_before_the_window_that_feeds_it():
+    """With one tap step and few words to write, both take the same cycles."""
+    design = ultranet_design()
+    first = replace(design.layer("conv0"), folding=Folding(1, 1, 1, 1))
+    design = replace(design, layers=(first, *design.layers[1:]))
+    cycles = {p.name: p.cycles for p in analyse(build(design), 250.0).processes}
+    assert cycles["conv0_window"] == cycles["conv0_mac"] == 160 * 16 * 161 * 3 * 3
+    assert analyse(build(design), 250.0).bottleneck == "conv0_mac"
+
+
 def test_every_process_kind_has_a_latency():
     assert set(LATENCY_CYCLES) == set(PROCESSES)
 

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("strict")
 
 SPEC = ultranet(32, 64, channels=(4,) * 8)  # grid 2 x 4, stride 16, anchors of 4 pixels
 GRID = (2, 4)
+decode = jax.jit(lambda y: detect.decode(SPEC, y))
 BOXES = jnp.array([[0.3, 0.6, 0.2, 0.3], [0.8, 0.2, 0.1, 0.5]], jnp.float32)
 ONES = jnp.ones(2, jnp.float32)
 sixteenths = st.integers(0, 16)
@@ -24,6 +25,18 @@ sixteenths = st.integers(0, 16)
 def head(seed: int = 0, n: int = 2) -> jax.Array:
     y = np.random.default_rng(seed).standard_normal((n, *GRID, 36))
     return jnp.asarray(y, jnp.float32)
+
+
+@jax.jit
+def loss_and_slope(y, boxes, weights):
+    """Return the loss of two images and the gradient of its total to the head's output."""
+
+    def objective(y):
+        loss = detect.loss(SPEC, y, boxes, weights)
+        return loss.total, loss
+
+    slope, loss = jax.grad(objective, has_aux=True)(y)
+    return loss, slope
 
 
 def corners_to_box(x0, y0, x1, y1):
@@ -69,7 +82,7 @@ def test_ciou_equals_its_formula():
 
 
 def test_ciou_of_equal_boxes_is_one_and_flat():
-    value, gradient = jax.value_and_grad(lambda a: detect.ciou(a, BOXES).sum())(BOXES)
+    value, gradient = jax.jit(jax.value_and_grad(lambda a: detect.ciou(a, BOXES).sum()))(BOXES)
     assert float(value) == pytest.approx(2, abs=1e-5)
     assert np.isfinite(gradient).all()
 
@@ -77,7 +90,7 @@ def test_ciou_of_equal_boxes_is_one_and_flat():
 def test_alpha_carries_no_gradient():
     """The slope in the width is that of the formula with alpha held constant."""
     a, b = jnp.array([0.5, 0.5, 0.2, 0.4]), jnp.array([0.5, 0.5, 0.4, 0.3])
-    slope = float(jax.grad(lambda a: detect.ciou(a, b))(a)[2])
+    slope = float(jax.jit(jax.grad(lambda a: detect.ciou(a, b)))(a)[2])
     aw, ah, bw, bh = 0.2, 0.4, 0.4, 0.3
     inter, union = aw * bh, aw * ah + bw * bh - aw * bh
     d_iou = (bh * union - inter * (ah - bh)) / union**2
@@ -104,7 +117,7 @@ def encode(boxes: np.ndarray, confidence: float = 6.0) -> jax.Array:
 def test_decoding_inverts_encoding():
     rng = np.random.default_rng(0)
     boxes = np.concatenate([rng.uniform(0.02, 0.98, (20, 2)), rng.uniform(0.02, 0.9, (20, 2))], 1)
-    found, confidence = detect.decode(SPEC, encode(boxes))
+    found, confidence = decode(encode(boxes))
     np.testing.assert_allclose(found, boxes, atol=1e-5)
     np.testing.assert_allclose(confidence, 1 / (1 + np.exp(-6)), rtol=1e-5)
 
@@ -114,7 +127,7 @@ def test_decoding_averages_anchors_of_the_best_cell():
     y[..., 4] = -1
     y[0, 1, 2, :, 4] = [9, 9, -9, -9, -9, -9]  # mean probability 1/3 beats 0.27 elsewhere
     y[0, 1, 2, :, 2] = np.log(np.arange(1, 7))
-    boxes, confidence = detect.decode(SPEC, jnp.asarray(y.reshape(1, *GRID, 36)))
+    boxes, confidence = decode(jnp.asarray(y.reshape(1, *GRID, 36)))
     np.testing.assert_allclose(boxes[0], [2.5 / 4, 1.5 / 2, 3.5 * 4 / 64, 4 / 32], rtol=1e-5)
     np.testing.assert_allclose(confidence, 1 / 3, rtol=1e-3)
 
@@ -143,7 +156,7 @@ def naive_loss(y, boxes, weights) -> tuple[float, float]:
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.5, 1.5), (0.0, 1.0), (0.0, 0.0)])
 def test_loss_equals_loops(weights):
     y = head()
-    got = detect.loss(SPEC, y, BOXES, jnp.array(weights, jnp.float32))
+    got, _ = loss_and_slope(y, BOXES, jnp.array(weights, jnp.float32))
     box, objectness = naive_loss(y, BOXES, weights)
     assert float(got.box) == pytest.approx(box, rel=1e-5)
     assert float(got.objectness) == pytest.approx(objectness, rel=1e-5)
@@ -152,7 +165,7 @@ def test_loss_equals_loops(weights):
 
 def test_centres_on_the_far_edge_belong_to_the_last_cell():
     boxes = jnp.array([[1.0, 1.0, 0.1, 0.1]], jnp.float32)
-    slope = jax.grad(lambda y: detect.loss(SPEC, y, boxes, ONES[:1]).box)(head(n=1))
+    slope = jax.jit(jax.grad(lambda y: detect.loss(SPEC, y, boxes, ONES[:1]).box))(head(n=1))
     touched = np.abs(np.asarray(slope)).sum(-1)[0] > 0
     assert np.argwhere(touched).tolist() == [[GRID[0] - 1, GRID[1] - 1]]
 
@@ -165,12 +178,9 @@ def test_an_image_without_its_object_is_all_negative(lost):
     weights = jnp.array([1.0, 0.0], jnp.float32)
     boxes = jnp.stack([BOXES[0], jnp.array(lost, jnp.float32)])
 
-    def total(y, boxes):
-        return detect.loss(SPEC, y, boxes, weights)
-
-    got, expected = total(head(), boxes), total(head(), BOXES)
+    got, slope = loss_and_slope(head(), boxes, weights)
+    expected, _ = loss_and_slope(head(), BOXES, weights)
     assert [float(v) for v in got] == [float(v) for v in expected]
-    slope = jax.grad(lambda y: total(y, boxes).total)(head())
     assert np.isfinite(slope).all()
     confidence = np.asarray(slope).reshape(2, *GRID, 6, 6)
     assert (confidence[1, ..., 4] > 0).all()
@@ -180,10 +190,10 @@ def test_an_image_without_its_object_is_all_negative(lost):
 def test_huge_logits_leave_finite_gradients():
     """exp(t) of a diverged head overflows; its clamp must not turn 0 times infinity into NaN."""
     y = head().at[..., 2::6].set(200.0).at[..., 3::6].set(200.0)
-    value, slope = jax.value_and_grad(lambda y: detect.loss(SPEC, y, BOXES, ONES).total)(y)
-    assert np.isfinite(float(value))
+    loss, slope = loss_and_slope(y, BOXES, ONES)
+    assert np.isfinite(float(loss.total))
     assert np.isfinite(slope).all()
-    boxes, _ = detect.decode(SPEC, y)
+    boxes, _ = decode(y)
     np.testing.assert_allclose(boxes[:, 2], 1e3 * 4 / 64, rtol=1e-4)
 
 
@@ -206,10 +216,10 @@ def test_descending_the_loss_finds_the_boxes():
     with jax.numpy_dtype_promotion("standard"):  # optax relies on it
         end, losses = descend(head())
     assert losses[-1] < 0.02 * losses[0]
-    boxes, _ = detect.decode(SPEC, end)
+    boxes, _ = decode(end)
     assert (np.asarray(detect.iou(boxes, BOXES)) > 0.9).all()
 
 
 def test_the_target_itself_has_almost_no_loss():
-    loss = detect.loss(SPEC, encode(np.asarray(BOXES), 12.0), BOXES, ONES)
+    loss, _ = loss_and_slope(encode(np.asarray(BOXES), 12.0), BOXES, ONES)
     assert float(loss.total) < 1e-3

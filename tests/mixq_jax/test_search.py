@@ -82,10 +82,11 @@ def run(monkeypatch, compiled, data, config):
     return train
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fresh(small_spec, config):
-    """Return a function that makes the first state (training consumes it)."""
-    return lambda: search.init_state(small_spec, config)
+    """Return a function that makes the first state anew (training consumes it)."""
+    state = jax.device_get(jax.jit(lambda: search.init_state(small_spec, config))())
+    return lambda: jax.tree.map(jnp.array, state)
 
 
 def test_metrics_say_what_the_step_did(run, fresh, table):

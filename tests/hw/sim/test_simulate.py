@@ -212,13 +212,12 @@ def tick_simulate(pipeline: Pipeline, frames: int) -> SimReport:
     last_beats = sink.write_times[beats - 1 : frames * beats : beats]
     completions = tuple(time + 1 + sink.latency for time in last_beats)
     interval = completions[-1] - completions[-2]
-    busiest = max(analyse(pipeline, CLOCK_MHZ).processes, key=lambda process: process.cycles)
     return SimReport(
         frames,
         interval,
         completions[0],
         CLOCK_MHZ * 1e6 / interval,
-        busiest.name,
+        analyse(pipeline, CLOCK_MHZ).bottleneck,
         end,
         completions,
         tuple(
