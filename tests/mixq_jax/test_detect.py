@@ -163,6 +163,14 @@ def test_loss_equals_loops(weights):
     assert float(got.total) == pytest.approx(box + objectness, rel=1e-5)
 
 
+def test_gains_scale_their_terms():
+    plain = detect.loss(SPEC, head(), BOXES, ONES)
+    gains = detect.LossGains(box=2 * 3.54, objectness=64.3 / 4)
+    scaled = detect.loss(SPEC, head(), BOXES, ONES, gains)
+    assert float(scaled.box) == pytest.approx(2 * float(plain.box), rel=1e-6)
+    assert float(scaled.objectness) == pytest.approx(float(plain.objectness) / 4, rel=1e-6)
+
+
 def test_centres_on_the_far_edge_belong_to_the_last_cell():
     boxes = jnp.array([[1.0, 1.0, 0.1, 0.1]], jnp.float32)
     slope = jax.jit(jax.grad(lambda y: detect.loss(SPEC, y, boxes, ONES[:1]).box))(head(n=1))

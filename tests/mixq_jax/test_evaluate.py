@@ -72,6 +72,30 @@ def test_differing_codes_are_counted(case):
     assert all(differing <= 0.02 * total for differing, total in found.values())
 
 
+def test_recalibration_forgets_the_old_statistics(case, random_variables):
+    """From two starts the statistics meet; they are those of the data at these widths."""
+    spec, variables, graph, data = case
+    other = {**variables, "batch_stats": random_variables(spec, 9)["batch_stats"]}
+    first, second = (
+        evaluate.recalibrated(spec, start, BITS, data, batches=60) for start in (variables, other)
+    )
+    for a, b in zip(
+        jax.tree.leaves(first["batch_stats"]), jax.tree.leaves(second["batch_stats"]), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=0.01, atol=0.005)
+    for name, values in variables["params"].items():
+        assert first["params"][name] is values
+    kernel = graph["conv0"].weights * 0.193 * variables["params"]["conv0_kernel"].std(ddof=1)
+    inside = np.pad(data.images / 256, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    mean = sum(
+        np.einsum("nhwc,cm->m", inside[:, dy : dy + 9, dx : dx + 13], kernel[dy, dx])
+        for dy, dx in np.ndindex(3, 3)
+    )
+    # Batches of 32 show the 5 frames 6 or 7 times each.
+    found = first["batch_stats"]["conv0"].mean
+    np.testing.assert_allclose(found, mean / (len(data.images) * 9 * 13), atol=0.01)
+
+
 def test_differences_show_another_network(case, random_variables):
     spec, variables, _, data = case
     other = integer_bits(spec, BITS, random_variables(spec, 1))

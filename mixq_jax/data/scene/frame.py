@@ -69,7 +69,7 @@ class SceneConfig:
     contrast: tuple[float, float] = (0.7, 1.15)
     brightness: float = 30.0  # largest shift either way
     noise: float = 5.0  # largest standard deviation of sensor noise
-    blur: float = 0.5  # largest radius of the lens' blur
+    blur: float = 0.25  # largest radius of the lens' blur: 3 x 3 pixels, their outer ones in part
 
     def __post_init__(self):
         low, high = self.area_limits
@@ -194,7 +194,7 @@ def _photograph(
     rng: np.random.Generator, image: Image.Image, config: SceneConfig
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Return `image` blurred, vignetted, re-exposed and with sensor noise."""
-    blurred = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, config.blur)))
+    blurred = image.filter(ImageFilter.BoxBlur(rng.uniform(0, config.blur)))
     pixels = np.asarray(blurred, np.float32)
     height, width = pixels.shape[:2]
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
