@@ -123,17 +123,21 @@ def with_parameters(graph: Graph, seed: int) -> Graph:
 
 
 MUL_MAX, SUM_MAX = (1 << 17) - 1, (1 << 44) - 1  # DSP rule of docs/IR.md
+SIDES = ((4, 6), (6, 4), (6, 6), (2, 4), (4, 2), (6, 5), (3, 6), (5, 3), (1, 4), (1, 1))
 MAX_CHANNELS = 16  # of random graphs, so that loops in pure Python stay fast
 
 
 @st.composite
-def any_graph(draw, max_ops: int = 6, max_side: int = 6) -> Graph:
-    """Graphs of any ops in any order, with parameters that keep the DSP rule."""
-    sides = st.sampled_from([side for side in (1, 2, 3, 4, 4, 5, 6, 6, 8, 12) if side <= max_side])
+def any_graph(draw, max_ops: int = 6, scale: int = 1) -> Graph:
+    """Graphs of any ops in any order, with parameters that keep the DSP rule.
+
+    Sides are up to 6 times `scale`.
+    """
+    height, width = draw(st.sampled_from(SIDES))
     bits = draw(st.integers(1, 8))
     port_bits = draw(st.integers(bits, 9))
-    channels = draw(st.integers(1, 3))
-    nodes: list[Node] = [Input("image", draw(sides), draw(sides), channels, bits, port_bits)]
+    image = Input("image", scale * height, scale * width, draw(st.integers(1, 3)), bits, port_bits)
+    nodes: list[Node] = [image]
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     for index in range(draw(st.integers(2, max_ops))):
         nodes += draw(any_op(nodes, index, rng))
@@ -150,23 +154,24 @@ def any_op(draw, nodes: list[Node], index: int, rng: np.random.Generator) -> lis
     source = types[name]
     alike = [n for n, t in types.items() if (t.height, t.width, t.bits) == shape_of(source)]
     width = sum(types[n].channels for n in alike)
+    sizes = [size for size in (2, 3) if size <= min(source.height, source.width)]
     blocks = [
-        b
-        for b in (2, 3, 1)
-        if not (source.height % b or source.width % b) and b * b * source.channels <= MAX_CHANNELS
+        block
+        for block in sizes
+        if not (source.height % block or source.width % block)
+        and block * block * source.channels <= MAX_CHANNELS
     ]
-    ops = ["conv", "conv", "pool", "reorg"] + ["concat"] * (width <= MAX_CHANNELS)
-    match draw(st.sampled_from(ops)):
+    ops = ["conv"] * 3 + ["pool"] * bool(sizes) + ["reorg"] * 2 * bool(blocks)
+    match draw(st.sampled_from(ops + ["concat"] * (width <= MAX_CHANNELS))):
         case "conv":
             layer = draw(any_conv(nodes, f"conv{index}", rng))
             acc = infer(Graph("partial", (*nodes, layer)))[layer.name]
             names = (f"act{index}", f"twin{index}")[: draw(st.integers(1, 2))]
             return [layer, *(draw(any_requant(n, layer.name, acc, rng)) for n in names)]
         case "pool":
-            size = draw(st.integers(1, min(3, source.height, source.width)))
-            return [MaxPool(f"pool{index}", name, size)]
+            return [MaxPool(f"pool{index}", name, draw(st.sampled_from(sizes)))]
         case "reorg":
-            return [Reorg(f"reorg{index}", name, blocks[0])] if blocks else []
+            return [Reorg(f"reorg{index}", name, draw(st.sampled_from(blocks)))]
         case "concat":
             return [Concat(f"concat{index}", tuple(draw(st.permutations(alike))))]
 
@@ -199,7 +204,7 @@ def any_conv(draw, nodes: list[Node], name: str, rng: np.random.Generator) -> Co
         out_channels,
         kernel,
         w_format,
-        draw(st.integers(1, 2)),
+        draw(st.sampled_from((1, 1, 2))),
         padding,
         groups,
         weights(kernel, kernel, source.channels // groups, out_channels),

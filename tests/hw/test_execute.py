@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.execute import execute, run
@@ -97,6 +97,7 @@ def naive_conv(node: Conv, x: np.ndarray, row: int, column: int, channel: int) -
     return total
 
 
+@settings(max_examples=100)
 @given(any_graph(), st.integers(0, 99))
 def test_run_equals_loops_over_python_integers(graph, seed):
     pixels = any_pixels(graph, 2, seed)

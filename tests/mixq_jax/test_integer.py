@@ -78,7 +78,7 @@ def test_executor_equals_hw_execute_on_every_node(graph, seed):
 
 
 @pytest.mark.slow
-@given(any_graph(max_ops=9, max_side=12), st.integers(0, 99))
+@given(any_graph(max_ops=9, scale=2), st.integers(0, 99))
 def test_executor_equals_hw_execute_on_larger_graphs(graph, seed):
     assert_equal(graph, any_pixels(graph, 2, seed))
 

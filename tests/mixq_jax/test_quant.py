@@ -155,11 +155,12 @@ def test_one_hot_mixture_is_exact():
             assert r.tolist() == probs.tolist()
 
 
-@pytest.fixture(scope="module")
-def mixing():
-    """Return (rng, probabilities) of a mixture in which every width has a say."""
+@pytest.fixture(params=["mixed", "one_hot"])
+def mixing(request):
+    """Return (rng, probabilities); every width has a say in "mixed", one in "one_hot"."""
     rng = np.random.default_rng(1)
-    return rng, jnp.asarray(rng.dirichlet(np.ones(len(WIDTHS))), jnp.float32)
+    mixed, chosen = rng.dirichlet(np.ones(len(WIDTHS))), np.eye(len(WIDTHS))[3]
+    return rng, jnp.asarray(mixed if request.param == "mixed" else chosen, jnp.float32)
 
 
 def close(got: jax.Array, expected: jax.Array) -> None:

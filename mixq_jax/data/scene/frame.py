@@ -69,7 +69,7 @@ class SceneConfig:
     contrast: tuple[float, float] = (0.7, 1.15)
     brightness: float = 30.0  # largest shift either way
     noise: float = 5.0  # largest standard deviation of sensor noise
-    blur: float = 0.25  # largest radius of the lens' blur: 3 x 3 pixels, their outer ones in part
+    blur: float = 0.25  # largest radius of the lens' box blur
 
     def __post_init__(self):
         low, high = self.area_limits
