@@ -2,6 +2,7 @@
 """What the stages of one run share: options made concrete, data, network, run card."""
 
 import hashlib
+import os
 import platform
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -65,7 +66,7 @@ class Run:
         name = hashlib.sha256(repr(config).encode()).hexdigest()[:12]
         folder = CACHE / f"generated-{self.preset.height}x{self.preset.width}-{name}"
         with bar("generate data") as advance:
-            synthetic.generate(folder, config, progress=advance)
+            synthetic.generate(folder, config, workers=os.cpu_count() or 1, progress=advance)
         return folder
 
     def _data(self, split: str) -> Dataset:

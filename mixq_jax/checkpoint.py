@@ -37,6 +37,7 @@ class Card:
 
 def save(directory: Path, card: Card, state: Any) -> None:
     """Write `directory`/<step> and remove older steps."""
+    directory = directory.resolve()  # orbax takes absolute paths only
     directory.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".step-", dir=directory))
     try:
@@ -85,7 +86,7 @@ def load(directory: Path, expected: Card, template: Any) -> tuple[Card, Any]:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), template
     )
     try:
-        return card, ocp.load(directory / str(card.step) / "state", abstract)
+        return card, ocp.load(directory.resolve() / str(card.step) / "state", abstract)
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(

@@ -127,9 +127,11 @@ def test_resume_with_other_options_is_refused(folder, finished):
 
 
 @pytest.mark.csim
-def test_checkpoint_of_another_network_is_refused(folder, finished):
+def test_checkpoint_of_another_network_is_refused(folder, finished, frames):
     shutil.copytree(finished, folder / "other", dirs_exist_ok=True)
-    code, _, err = dacsdc(folder, "export", "--preset", "demo", "--out", "other")
+    code, _, err = dacsdc(
+        folder, "export", "--preset", "demo", "--out", "other", "--data", str(frames)
+    )
     assert code == 2
     assert "error: checkpoint other/train/checkpoint has another network" in err
 

@@ -127,6 +127,7 @@ def test_hard_samples_have_the_softmax_frequencies():
     tau = jnp.float32(0.7)  # the arg max does not depend on it
     draw = jax.jit(jax.vmap(lambda key: soft_bits(ALPHAS, "gumbel_hard", tau, key)))
     for samples, logits in zip(draw(keys), ALPHAS, strict=True):
+        assert set(np.unique(samples)) == {0, 1}
         expected = np.asarray(jax.nn.softmax(logits))
         deviation = np.sqrt(expected * (1 - expected) / len(keys))
         assert (np.abs(np.asarray(samples).mean(0) - expected) < 5 * deviation).all()
