@@ -9,9 +9,9 @@ import pytest
 from mixq_jax.convolve import convolve
 
 SHAPES = [  # height, width, in, out, side
-    (6, 8, 3, 5, 3),  # few channels, four columns a window
+    (6, 8, 3, 5, 3),  # few channels, two columns a window
     (5, 12, 1, 4, 5),
-    (6, 7, 3, 5, 3),  # few channels, but columns do not come in fours
+    (6, 7, 3, 5, 3),  # few channels, but columns do not come in pairs
     (5, 6, 8, 4, 3),
     (4, 8, 8, 3, 3),  # few outputs
     (6, 8, 5, 2, 5),
