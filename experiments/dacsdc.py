@@ -7,11 +7,9 @@
 import contextlib
 import io
 import re
-import shutil
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from experiments.options import OptionError, Options
 
@@ -93,6 +91,7 @@ def _one_line(message: str) -> str:
 def run_stages(options: Options, stages: tuple[str, ...]) -> None:
     """Run `stages` in order; with --resume, finished ones are kept."""
     from experiments import hardware, learning, run_folder
+    from experiments import stages as plan
     from experiments.run_context import Run, keep_compiled_programs
 
     functions = {
@@ -103,24 +102,20 @@ def run_stages(options: Options, stages: tuple[str, ...]) -> None:
         "simulate": hardware.run_simulate,
     }
     run = Run(options, options.resolved())
-    run_folder.prepare(options.out)
-    run.check()
-    keep_compiled_programs()
+    run.check(simulates="simulate" in stages)
+    run_folder.prepare(options.out, "out")
+    run_folder.prepare(options.cache, "cache")
+    keep_compiled_programs(options.cache)
     for stage in stages:
-        if options.resume and run.finished(stage):
+        if options.resume and plan.finished(run, stage):
             continue
-        _forget(run.out, stage, keep_own=options.resume)
+        plan.check_predecessor(run, stage)
         run.write_card()
+        plan.forget(run, stage, keep_own=options.resume)
         started = time.monotonic()
         result = functions[stage](run)
         result |= {"options": run.recorded_options(), "seconds": time.monotonic() - started}
         run_folder.write_json(run.out / stage / "result.json", result)
-
-
-def _forget(out: Path, stage: str, keep_own: bool) -> None:
-    """Remove what the stage replaces or makes out of date; a resumed stage keeps its own files."""
-    for later in STAGES[STAGES.index(stage) + keep_own :]:
-        shutil.rmtree(out / later, ignore_errors=True)
 
 
 def stages_of(options: Options) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from experiments import run_folder
 from experiments.learning import trained_variables
 from experiments.progress import bar
 from experiments.run_context import Run
@@ -41,6 +42,7 @@ def run_simulate(run: Run) -> dict:
     """Run the C++ against the integer network on whole frames; simulate the pipeline's cycles."""
     graph = ir_io.load(run.out / "graph")
     design = design_of(run, graph)
+    _check_project(run, design)
     with bar("C simulation", 2) as advance:
         checked = _csim(run, graph, design)
         advance(2)
@@ -54,6 +56,18 @@ def run_simulate(run: Run) -> dict:
         "resources": _usage(used.total),
         "layers": _layers(design, used),
     }
+
+
+def _check_project(run: Run, design: Design) -> None:
+    """Raise RunError if OUT/hls is not what OUT/graph gives on this device."""
+    exported = run_folder.read_json(
+        run.out / "export/result.json", "python -m experiments.dacsdc export"
+    )
+    if hls.emit(design, csim_frames(run)).digest != exported.get("digest"):
+        raise run_folder.RunError(
+            f"{run.out / 'hls'} was exported from another graph or by another version; "
+            "run `python -m experiments.dacsdc export` again"
+        )
 
 
 def design_of(run: Run, graph: Graph) -> Design:
@@ -102,7 +116,8 @@ def _cycles(run: Run, design: Design) -> dict:
             for process in report.processes
         },
         "fifos": {
-            fifo.name: {"depth": fifo.depth, "peak": fifo.peak_words} for fifo in report.fifos
+            fifo.name: {"depth": fifo.depth, "latency": fifo.latency, "peak": fifo.peak_words}
+            for fifo in report.fifos
         },
     }
 

@@ -2,6 +2,7 @@
 """Options of `python -m experiments.dacsdc`: frozen dataclasses, plain values, no heavy imports."""
 
 from dataclasses import dataclass, fields, replace
+from math import isfinite
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +38,7 @@ class Preset:
     tau_first: float
     tau_last: float
     lam: float
+    steps: Literal["mse", "reference"]  # quantiser steps; reference comes with the full range
     box_gain: float  # of the loss's box term; published 3.54
     warm_start: bool
     csim_frames: int
@@ -67,6 +69,7 @@ PRESETS = {
         tau_first=1.0,
         tau_last=0.5,
         lam=1e-3,
+        steps="mse",
         box_gain=17.7,
         warm_start=True,
         csim_frames=2,
@@ -94,6 +97,7 @@ PRESETS = {
         tau_first=2.0,
         tau_last=0.3,
         lam=5e-3,
+        steps="mse",
         box_gain=17.7,
         warm_start=True,
         csim_frames=4,
@@ -120,6 +124,7 @@ PRESETS = {
         tau_first=1.0,
         tau_last=1.0,
         lam=4e-5,
+        steps="reference",
         box_gain=3.54,
         warm_start=False,
         csim_frames=4,
@@ -138,6 +143,8 @@ class Options:
     """Folder of the run: checkpoints, metrics, graph/, hls/, report.json, report.html."""
     data: Path | None = None
     """DAC-SDC folder (jpg + Pascal-VOC xml). Default: a generated set, cached."""
+    cache: Path = Path("runs/cache")
+    """Folder that keeps generated frames, decoded frames and compiled programs."""
     device: str = "xczu3eg"
     """FPGA part whose DSP, LUT and BRAM are the budget."""
     clock_mhz: float = 250.0
@@ -180,6 +187,12 @@ class Options:
 
 
 def _check(options: Options, preset: Preset) -> None:
+    floats = {name: getattr(preset, name) for name in ("tau_first", "tau_last", "lam")}
+    for name, value in {**floats, "clock_mhz": options.clock_mhz}.items():
+        if not isfinite(value):
+            raise OptionError(f"--{name.replace('_', '-')} {value}: must be a finite number")
+    if not 0 <= options.seed < 1 << 32:
+        raise OptionError(f"--seed {options.seed}: must be in 0..{(1 << 32) - 1}")
     for name in ("search_steps", "train_steps", "tau_first", "tau_last"):
         if getattr(preset, name) <= 0:
             flag = name.replace("_", "-")

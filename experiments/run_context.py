@@ -15,14 +15,14 @@ from experiments import run_folder
 from experiments.options import OptionError, Options, Preset
 from experiments.progress import bar
 from hw.device import Device, device
+from hw.hls import toolchain
 from mixq_jax.bits import FixedBits, parse_bits
 from mixq_jax.data import dacsdc, synthetic
 from mixq_jax.data.dacsdc import Dataset
 from mixq_jax.nets import ultranet
-from mixq_jax.spec import NetSpec
+from mixq_jax.spec import NetSpec, QuantSpec
 
 PACKAGES = ("mixq-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "hls4ml")
-CACHE = Path("runs/cache")  # generated frames, decoded frames, compiled programs
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,9 @@ class Run:
 
     @cached_property
     def spec(self) -> NetSpec:
-        return ultranet(self.preset.height, self.preset.width, channels=self.preset.channels)
+        steps = self.preset.steps
+        quant = QuantSpec(narrow=steps == "mse", weight_steps=steps, act_steps=steps)
+        return ultranet(self.preset.height, self.preset.width, quant, self.preset.channels)
 
     @cached_property
     def device(self) -> Device:
@@ -64,7 +66,7 @@ class Run:
             test_frames=self.preset.test_frames,
         )
         name = hashlib.sha256(repr(config).encode()).hexdigest()[:12]
-        folder = CACHE / f"generated-{self.preset.height}x{self.preset.width}-{name}"
+        folder = self.options.cache / f"generated-{self.preset.height}x{self.preset.width}-{name}"
         with bar("generate data") as advance:
             synthetic.generate(folder, config, workers=os.cpu_count() or 1, progress=advance)
         return folder
@@ -77,13 +79,15 @@ class Run:
                 self.preset.height,
                 self.preset.width,
                 split,
-                cache=CACHE,
+                cache=self.options.cache,
                 progress=advance,
             )
 
-    def check(self) -> None:
+    def check(self, simulates: bool) -> None:
         """Fail early, before minutes of work, on what only a later stage would notice."""
         _ = self.spec, self.device
+        if simulates:
+            toolchain.find()
         if self.options.wbits is not None:
             self.chosen_bits()
         if self.options.data is not None and not self.options.data.is_dir():
@@ -97,23 +101,9 @@ class Run:
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(self.options).items()
         }
-        return {key: value for key, value in options.items() if key not in ("resume", "out")}
-
-    def finished(self, stage: str) -> bool:
-        """Whether `stage` has a result of these options; RunError if it is of other options."""
-        result = run_folder.read_json_if_present(self.out / stage / "result.json")
-        if result is None:
-            return False
-        now = self.recorded_options()
-        other = [key for key, value in result["options"].items() if now.get(key) != value]
-        if other:
-            key = other[0]
-            raise run_folder.RunError(
-                f"{self.out / stage} was made with --{key.replace('_', '-')} "
-                f"{result['options'][key]}, now {now.get(key)}; choose another --out or start "
-                "without --resume"
-            )
-        return True
+        return {
+            key: value for key, value in options.items() if key not in ("resume", "out", "cache")
+        }
 
     def chosen_bits(self) -> FixedBits:
         """Return the widths given by options, else those the search found."""
@@ -123,6 +113,11 @@ class Run:
         found = run_folder.read_json(
             self.out / "search/result.json", "python -m experiments.dacsdc search"
         )
+        if not {"w", "a"} <= found.keys():
+            raise run_folder.RunError(
+                f"{self.out / 'search/result.json'} holds no widths; "
+                "run `python -m experiments.dacsdc search` again"
+            )
         return parse_bits(found["w"], found["a"], layers)
 
     def write_card(self) -> None:
@@ -170,7 +165,7 @@ def bits_by_layer(spec: NetSpec, bits: FixedBits) -> dict[str, list[int]]:
     return {layer.name: [w, a] for layer, w, a in zip(spec.convs, bits.w, bits.a, strict=True)}
 
 
-def keep_compiled_programs() -> None:
+def keep_compiled_programs(cache: Path) -> None:
     """Let XLA keep what it compiles beside the data, so that a second run starts at once."""
-    jax.config.update("jax_compilation_cache_dir", str((CACHE / "xla").resolve()))
+    jax.config.update("jax_compilation_cache_dir", str((cache / "xla").resolve()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

@@ -12,22 +12,22 @@ class RunError(RuntimeError):
     """A run folder that cannot be used; the message names the file and what to do."""
 
 
-def prepare(out: Path) -> None:
+def prepare(folder: Path, option: str) -> None:
     """Make the folder and check that it can be written; RunError if not."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise RunError(f"--out {out}: cannot write there ({error.strerror})") from error
+        raise RunError(f"--{option} {folder}: cannot write there ({error.strerror})") from error
 
 
 def write_json(path: Path, document: dict) -> None:
     """Write a document under a temporary name, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    temporary.write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n")
     os.replace(temporary, path)
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: an orbax tree and a JSON card a step, renamed into place when complete."""
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Card:
     config: str
     bits: str
     step: int
+    digest: str = ""  # SHA-256 over the files of the state, filled in by `save`
     version: int = VERSION
 
 
@@ -42,6 +44,7 @@ def save(directory: Path, card: Card, state: Any) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=".step-", dir=directory))
     try:
         ocp.save(temporary / "state", state)
+        card = replace(card, digest=_digest(temporary / "state"))
         (temporary / "card.json").write_text(json.dumps(asdict(card), indent=1))
         target = directory / str(card.step)
         shutil.rmtree(target, ignore_errors=True)
@@ -79,8 +82,14 @@ def load(directory: Path, expected: Card, template: Any) -> tuple[Card, Any]:
         if want and want != got:
             raise CheckpointError(
                 f"checkpoint {directory} has another {field}: {_difference(want, got)}; "
-                "choose another --out or start without --resume"
+                "give the options it was made with, or another --out"
             )
+    if _digest(directory / str(card.step) / "state") != card.digest:
+        # Before orbax sees it: on damaged files its worker threads print pages to stderr.
+        raise CheckpointError(
+            f"cannot read checkpoint {directory}/{card.step}: its files are damaged; "
+            "delete it and run again"
+        )
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), template
@@ -92,6 +101,13 @@ def load(directory: Path, expected: Card, template: Any) -> tuple[Card, Any]:
         raise CheckpointError(
             f"cannot read checkpoint {directory}/{card.step}: {reason}; delete it and run again"
         ) from error
+
+
+def _digest(state: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in state.rglob("*") if path.is_file()):
+        digest.update(path.relative_to(state).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _steps(directory: Path) -> list[int]:

@@ -2,9 +2,9 @@
 """Differentiable hardware cost: the expectation of the integer model's table."""
 
 import jax.numpy as jnp
-from hw.resources import CostTable
 from jaxtyping import Array, Float
 
+from hw.resources import CostTable
 from mixq_jax.bits import SoftBits
 
 # The published penalty counts work per 8x8-bit product and per MAC of the first layer.

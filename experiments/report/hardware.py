@@ -179,13 +179,14 @@ def _fifos(fifos: Mapping[str, Mapping[str, int]]) -> Markup:
         (
             name,
             count(fifo["depth"]),
+            count(fifo["latency"]),
             count(fifo["peak"]),
-            bar(fifo["peak"] / fifo["depth"], colours.GREEN),
+            bar(fifo["peak"] / (fifo["depth"] + fifo["latency"]), colours.GREEN),
         )
         for name, fifo in deepest_first
     ]
-    head = ("FIFO", "depth", "peak", "peak / depth")
-    note = "Words. The peak counts words in the writer's pipeline registers too."
+    head = ("FIFO", "depth", "registers", "peak", "filled")
+    note = "Words. The peak counts words in the FIFO and in its writer's pipeline registers."
     content = _folded(head, rows, "figures")
     return figure("FIFOs, the deepest first", content, note, "model")
 

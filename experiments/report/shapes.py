@@ -62,7 +62,7 @@ DOCUMENTS: dict[str, Any] = {
             "per_process": {
                 "*": {"closed_form": int, "busy": int, "stall_input": int, "stall_output": int}
             },
-            "fifos": {"*": {"depth": int, "peak": int}},
+            "fifos": {"*": {"depth": int, "latency": int, "peak": int}},
         },
         "resources": {"dsp": int, "lut": int, "bram18": int},
         "layers": [

@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 
 UNWEIGHTED_CLASS = "0"  # the name of every object in the contest's test set
@@ -71,6 +72,10 @@ def read_annotation(path: Path) -> Sample:
     except (ET.ParseError, OSError) as error:
         raise DataError(f"{label}: unreadable xml ({error}); replace or remove the pair") from error
     width, height = _numbers(label, root, "size", ("width", "height"))
+    if not (isfinite(width) and isfinite(height) and width >= 1 and height >= 1):
+        raise DataError(
+            f"{label}: size {width:g}x{height:g} is no image size; correct it or remove the pair"
+        )
     box = _numbers(label, root, "object/bndbox", ("xmin", "ymin", "xmax", "ymax"))
     xmin, ymin, xmax, ymax = box
     if not (0 <= xmin < xmax <= width and 0 <= ymin < ymax <= height):

@@ -278,9 +278,13 @@ def processes(layers: list[dict], interval: int) -> dict[str, dict[str, int]]:
 
 
 def fifos() -> dict[str, dict[str, int]]:
-    table = {"input_to_conv0_window": {"depth": 160, "peak": 97}}
+    table = {"input_to_conv0_window": {"depth": 160, "latency": 6, "peak": 97}}
     for index, name in enumerate(LAYERS):
-        table[f"{name}_window_to_mac"] = {"depth": 2, "peak": 2}
-        table[f"{name}_mac_to_next"] = {"depth": 2, "peak": 1 + index % 2}
-        table[f"{name}_row"] = {"depth": 320 >> (index // 3), "peak": 200 >> (index // 2)}
+        table[f"{name}_window_to_mac"] = {"depth": 2, "latency": 6, "peak": 2}
+        table[f"{name}_mac_to_next"] = {"depth": 2, "latency": 6, "peak": 1 + index % 2}
+        table[f"{name}_row"] = {
+            "depth": 320 >> (index // 3),
+            "latency": 6,
+            "peak": 200 >> (index // 2),
+        }
     return table

@@ -128,12 +128,53 @@ def test_resume_with_other_options_is_refused(folder, finished):
 
 @pytest.mark.csim
 def test_checkpoint_of_another_network_is_refused(folder, finished, frames):
-    shutil.copytree(finished, folder / "other", dirs_exist_ok=True)
+    copy = folder / "other"
+    shutil.copytree(finished, copy, dirs_exist_ok=True)
+    before = sorted(path.relative_to(copy) for path in copy.rglob("*"))
     code, _, err = dacsdc(
         folder, "export", "--preset", "demo", "--out", "other", "--data", str(frames)
     )
     assert code == 2
-    assert "error: checkpoint other/train/checkpoint has another network" in err
+    assert err.strip().startswith("error: other/train was made with --preset smoke, now demo; ")
+    assert sorted(path.relative_to(copy) for path in copy.rglob("*")) == before
+
+
+@pytest.mark.csim
+def test_simulation_refuses_what_was_not_exported_for_it(folder, finished):
+    copy = folder / "moved"
+    shutil.copytree(finished, copy, dirs_exist_ok=True)
+    arguments = ("simulate", "--preset", "smoke", "--out", "moved")
+    code, _, err = dacsdc(folder, *arguments, "--device", "xc7z020")
+    assert code == 2
+    assert "moved/export was made with --device xczu3eg, now xc7z020" in err
+    result = copy / "export/result.json"
+    result.write_text(result.read_text().replace('"digest": "', '"digest": "0'))
+    code, _, err = dacsdc(folder, *arguments)
+    assert code == 2
+    assert "moved/hls was exported from another graph or by another version" in err
+
+
+@pytest.mark.csim
+def test_damaged_checkpoint_is_one_line(folder, finished):
+    copy = folder / "damaged"
+    shutil.copytree(finished, copy, dirs_exist_ok=True)
+    for path in (copy / "train/checkpoint").rglob("*"):
+        if path.is_file() and path.parent.name == "d":
+            path.write_bytes(path.read_bytes()[:50])
+    code, _, err = dacsdc(folder, "export", "--preset", "smoke", "--out", "damaged")
+    assert code == 2
+    (line,) = (text for text in err.splitlines() if "frames" not in text)
+    assert line.startswith("error: cannot read checkpoint damaged/train/checkpoint/20: its files")
+    assert (copy / "test/result.json").exists()
+
+
+def test_empty_search_result_is_one_line(tmp_path):
+    (tmp_path / "run/search").mkdir(parents=True)
+    (tmp_path / "run/search/result.json").write_text("{}")
+    code, _, err = dacsdc(tmp_path, "train", "--preset", "smoke", "--out", "run")
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert "run/search was made with --preset None, now smoke" in err
 
 
 @pytest.mark.parametrize(
@@ -147,6 +188,10 @@ def test_checkpoint_of_another_network_is_refused(folder, finished, frames):
         (("--clock-mhz", "0"), "--clock-mhz 0.0: must be greater than 0"),
         (("--search-steps", "0"), "--search-steps 0: must be greater than 0"),
         (("--lam", "-1"), "--lam -1.0: must not be negative"),
+        (("--lam", "nan"), "--lam nan: must be a finite number"),
+        (("--tau-first", "inf"), "--tau-first inf: must be a finite number"),
+        (("--clock-mhz", "nan"), "--clock-mhz nan: must be a finite number"),
+        (("--seed", "-1"), "--seed -1: must be in 0..4294967295"),
         (("--colour", "red"), "--colour"),
         (("--out", "/proc/mixq"), "--out /proc/mixq: cannot write there"),
         (("--data", "nowhere"), "--data nowhere: no such folder"),
@@ -175,50 +220,77 @@ def frames(tmp_path_factory) -> Path:
     return path
 
 
-def break_jpg(folder: Path) -> None:
-    next(folder.rglob("*.jpg")).write_bytes(b"not an image")
+def break_jpg(folder: Path) -> Path:
+    path = next(folder.rglob("*.jpg"))
+    path.write_bytes(b"not an image")
+    return path
 
 
-def remove_jpg(folder: Path) -> None:
-    next(folder.rglob("*.jpg")).unlink()
+def remove_jpg(folder: Path) -> Path:
+    path = next(folder.rglob("*.jpg"))
+    path.unlink()
+    return path.with_suffix(".xml")  # what is left of the pair
 
 
-def remove_xml(folder: Path) -> None:
-    next(folder.rglob("*.xml")).unlink()
+def remove_xml(folder: Path) -> Path:
+    path = next(folder.rglob("*.xml"))
+    path.unlink()
+    return path.with_suffix(".jpg")  # what is left of the pair
 
 
-def break_xml(folder: Path) -> None:
-    next(folder.rglob("*.xml")).write_text("<annotation>")
+def break_xml(folder: Path) -> Path:
+    path = next(folder.rglob("*.xml"))
+    path.write_text("<annotation>")
+    return path
 
 
-def without_box(folder: Path) -> None:
+def endless_size(folder: Path) -> Path:
+    path = next(folder.rglob("*.xml"))
+    path.write_text(path.read_text().replace("<width>96", "<width>inf"))
+    return path
+
+
+def without_box(folder: Path) -> Path:
     path = next(folder.rglob("*.xml"))
     text = path.read_text()
     path.write_text(text[: text.index("<object>")] + "</annotation>")
+    return path
 
 
-def box_outside(folder: Path) -> None:
+def box_outside(folder: Path) -> Path:
     path = next(folder.rglob("*.xml"))
     head, tail = path.read_text().split("<xmax>")
     path.write_text(f"{head}<xmax>9000{tail[tail.index('</xmax>') :]}")
+    return path
 
 
-def empty(folder: Path) -> None:
+def empty(folder: Path) -> Path:
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return folder
 
 
 @pytest.mark.parametrize(
-    "damage", [break_jpg, remove_jpg, remove_xml, break_xml, without_box, box_outside, empty]
+    "damage",
+    [
+        break_jpg,
+        remove_jpg,
+        remove_xml,
+        break_xml,
+        endless_size,
+        without_box,
+        box_outside,
+        empty,
+    ],
 )
 def test_wrong_data_is_one_line_that_names_the_file(frames, tmp_path, damage):
     shutil.copytree(frames, tmp_path / "set")
-    damage(tmp_path / "set")
+    damaged = damage(tmp_path / "set").relative_to(tmp_path)
     code, _, err = dacsdc(
         tmp_path, "train", "--preset", "smoke", "--out", "run", "--data", "set", *BITS
     )
     assert code == 2, err
+    assert "Traceback" not in err
     last = err.strip().splitlines()[-1]
-    assert last.startswith("error: ")
-    assert "set" in last
+    assert last.startswith(f"error: {damaged}")
     assert not (tmp_path / "run/train/result.json").exists()

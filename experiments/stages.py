@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each stage needs, which options decide its result, and what it makes out of date."""
+
+import shutil
+
+from experiments import run_folder
+from experiments.run_context import Run
+
+_LEARNING = ("preset", "data", "seed", "search_steps", "relaxation", "lam", "tau_first", "tau_last")
+_TRAINING = (*_LEARNING, "train_steps", "warm_start", "wbits", "abits")
+_BUILDING = (*_TRAINING, "device", "clock_mhz")
+DECIDING_OPTIONS = {
+    "search": _LEARNING,
+    "train": _TRAINING,
+    "test": _TRAINING,
+    "export": _BUILDING,
+    "simulate": _BUILDING,
+}
+NEEDS = {"train": "search", "test": "train", "export": "train", "simulate": "export"}
+OUTPUTS = {"export": ("export", "graph", "hls")}
+
+
+def decided_by(run: Run, stage: str) -> dict:
+    """Return the options that decide the result of `stage`, as JSON values."""
+    recorded = run.recorded_options()
+    return {name: recorded[name] for name in DECIDING_OPTIONS[stage]}
+
+
+def finished(run: Run, stage: str) -> bool:
+    """Whether `stage` has a result of these options; RunError if it is of other options."""
+    result = run_folder.read_json_if_present(run.out / stage / "result.json")
+    if result is None:
+        return False
+    for name, now in decided_by(run, stage).items():
+        before = result.get("options", {}).get(name)
+        if before != now:
+            raise run_folder.RunError(
+                f"{run.out / stage} was made with --{name.replace('_', '-')} {before}, now {now}; "
+                f"give the same options, choose another --out, or run `{stage}` anew"
+            )
+    return True
+
+
+def check_predecessor(run: Run, stage: str) -> None:
+    """Raise RunError unless what `stage` reads exists and was made with these options."""
+    needed = NEEDS.get(stage)
+    if needed is None or (needed == "search" and run.options.wbits is not None):
+        return
+    if not finished(run, needed):
+        path = run.out / needed / "result.json"
+        raise run_folder.RunError(
+            f"{path} is missing; run `python -m experiments.dacsdc {needed}` first"
+        )
+
+
+def forget(run: Run, stage: str, keep_own: bool) -> None:
+    """Remove what `stage` replaces and what depends on it; a resumed stage keeps its own files."""
+    if not keep_own:
+        for name in OUTPUTS.get(stage, (stage,)):
+            shutil.rmtree(run.out / name, ignore_errors=True)
+    for later, needed in NEEDS.items():
+        if needed == stage:
+            forget(run, later, keep_own=False)
