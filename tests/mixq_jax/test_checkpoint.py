@@ -69,7 +69,7 @@ def same(a, b) -> bool:
 
 def test_round_trip(saved):
     card, loaded = checkpoint.load(saved, replace(CARD, step=0), state(2))
-    assert card == CARD
+    assert replace(card, digest="") == CARD
     assert same(loaded, state(1))
     assert os.listdir(saved) == ["4"]
 
@@ -117,7 +117,7 @@ def test_without_a_checkpoint(tmp_path, folder):
 def test_checkpoints_of_another_run_are_refused(saved, field, value, difference):
     message = (
         f"checkpoint {saved} has another {field}: {difference}; "
-        "choose another --out or start without --resume"
+        "give the options it was made with, or another --out"
     )
     with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
         checkpoint.load(saved, replace(CARD, **{field: value}), state())
@@ -125,7 +125,8 @@ def test_checkpoints_of_another_run_are_refused(saved, field, value, difference)
 
 @pytest.mark.parametrize("field", ["network", "config", "bits"])
 def test_an_empty_expectation_accepts_any(saved, field):
-    assert checkpoint.load(saved, replace(CARD, **{field: ""}), state())[0] == CARD
+    card, _ = checkpoint.load(saved, replace(CARD, **{field: ""}), state())
+    assert replace(card, digest="") == CARD
 
 
 def edit_card(folder, **changes) -> None:

@@ -133,7 +133,7 @@ def test_the_page_shows_the_numbers(whole):
         "model, ±60 % until calibrated",
         "Integer less quantised: −0.0005",
         "conv1_mac 46 240 138 720 400 0",
-        "input_to_conv0_window 160 97",
+        "input_to_conv0_window 160 6 97",
         "search 1 min 1 s",
         "jax 0.10.2",
     ):
