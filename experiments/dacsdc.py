@@ -9,6 +9,7 @@ import io
 import re
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 
 from experiments.options import OptionError, Options
@@ -135,6 +136,8 @@ def main(arguments: list[str]) -> int:
 
             print(f"report: {write_report(options.out)}")
     except KeyboardInterrupt:
+        # A save that the signal cut short warns when it is collected; the one before it is whole.
+        warnings.simplefilter("ignore", RuntimeWarning)
         print("interrupted; the same command with --resume goes on", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
