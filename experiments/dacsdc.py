@@ -9,7 +9,6 @@ import io
 import re
 import sys
 import time
-import warnings
 from dataclasses import dataclass
 
 from experiments.options import OptionError, Options
@@ -84,9 +83,17 @@ def parse(arguments: list[str]) -> Options:
 
 
 def _one_line(message: str) -> str:
-    """Return a boxed message of the parser as one line."""
-    text = re.sub(r"[│╭╮╰╯─]+", " ", re.sub(r"\x1b\[[0-9;]*m", "", message))
-    return " ".join(text.split())
+    """Return a boxed message of the parser as one line, without its help text."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", message)
+    lines = [line.strip("│ ") for line in plain.splitlines() if line.startswith("│")]
+    sections = re.split(r"\n─+\n", "\n".join(lines))
+    parts = []
+    for section in sections:
+        if section.startswith("Perhaps you meant"):
+            section = "\n".join(section.splitlines()[:2])
+        if not section.startswith(("Argument helptext", "For full helptext")):
+            parts.append(" ".join(section.split()))
+    return f"{'; '.join(parts)} (see --help)"
 
 
 def run_stages(options: Options, stages: tuple[str, ...]) -> None:
@@ -136,8 +143,6 @@ def main(arguments: list[str]) -> int:
 
             print(f"report: {write_report(options.out)}")
     except KeyboardInterrupt:
-        # A save that the signal cut short warns when it is collected; the one before it is whole.
-        warnings.simplefilter("ignore", RuntimeWarning)
         print("interrupted; the same command with --resume goes on", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:

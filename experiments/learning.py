@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stages that learn: search, training at the chosen widths, evaluation."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from experiments import run_folder
+from experiments.interrupt import held_back
 from experiments.progress import bar
 from experiments.run_context import Run, bit_strings, bits_by_layer
 from hw.resources import cost_table
 from mixq_jax import checkpoint, evaluate, export, finetune, loop, search
-from mixq_jax.bits import FixedBits, FloatBits, one_hot, read_out
+from mixq_jax.bits import FixedBits, FloatBits, one_hot, pin, read_out
 from mixq_jax.checkpoint import Card
 from mixq_jax.data.augment import light, reference
 from mixq_jax.detect import LossGains
+from mixq_jax.model import uniform_bits
 from mixq_jax.optim import OptimConfig
 from mixq_jax.surrogate import expected_cost, normalised
 
@@ -63,24 +68,24 @@ def train_config(run: Run) -> finetune.FinetuneConfig:
     )
 
 
-def search_card(run: Run, step: int = 0) -> Card:
+def search_card(run: Run) -> Card:
     config = f"{search_config(run)} lam={run.preset.lam} tau={run.preset.tau_first}"
     config += f"..{run.preset.tau_last} data={run.options.data}"
-    return Card("search", repr(run.spec), config, "", step)
+    return Card("search", repr(run.spec), config, "", 0)
 
 
-def train_card(run: Run, bits: FixedBits, step: int = 0) -> Card:
+def train_card(run: Run, bits: FixedBits) -> Card:
     config = f"{train_config(run)} bits={bits} warm={run.preset.warm_start}"
     config += f" data={run.options.data}"
-    return Card("train", repr(run.spec), config, str(bits), step)
+    return Card("train", repr(run.spec), config, str(bits), 0)
 
 
 def run_search(run: Run) -> dict:
     """Search the widths: OUT/search/{checkpoint, metrics.jsonl}; return the result."""
     folder, config = run.out / "search", search_config(run)
+    four = uniform_bits(run.spec, 4, 4)
     # The table does not depend on the bits of the graph it is made from.
-    any_bits = FixedBits((4,) * len(run.spec.convs), (4,) * len(run.spec.convs))
-    costs = cost_table(export.to_graph(run.spec, any_bits), run.device)
+    costs = cost_table(export.to_graph(run.spec, four), run.device)
     first_macs = first_layer_macs(run)
     table = normalised(costs, first_macs)
     state = search.init_state(run.spec, config)
@@ -91,29 +96,14 @@ def run_search(run: Run) -> dict:
         jnp.asarray(lam), jnp.float32(run.preset.tau_first), jnp.float32(run.preset.tau_last)
     )
     argmax_cost = _argmax_cost(np.asarray(table))
-    with bar("search", config.steps) as advance:
 
-        def observe(state: loop.TrainState, first: int, metrics: search.SearchMetrics) -> None:
-            lines = _search_lines(first, metrics, costs.resources, argmax_cost)
-            run_folder.append_lines(folder / "metrics.jsonl", lines)
-            checkpoint.save(folder / "checkpoint", search_card(run, int(state.step)), state)
-            note = f"task {lines[-1]['task']:.2f}  dsp cost {lines[-1]['cost']['dsp']:.1f}"
-            advance(int(state.step), note=note)
+    def record(_, first: int, metrics: search.SearchMetrics) -> tuple[list[dict], str]:
+        lines = _search_lines(first, metrics, costs.resources, argmax_cost)
+        return lines, f"task {lines[-1]['task']:.2f}  dsp cost {lines[-1]['cost']['dsp']:.1f}"
 
-        state = loop.train(
-            search.make_step(run.spec, config, table),
-            state,
-            loop.to_device(run.train_data),
-            hyper,
-            batch=config.batch,
-            seed=config.seed,
-            steps=config.steps,
-            chunk=run.preset.chunk,
-            observe=observe,
-        )
-    bits = read_out(state.params["alphas"])
-    layers = len(run.spec.convs)
-    four = FixedBits((4,) * layers, (8, *(4,) * (layers - 1)))
+    step = search.make_step(run.spec, config, table)
+    state = _learn(run, search_card(run), config, step, state, hyper, record)
+    bits = read_out(pin(state.params["alphas"], run.spec.fixed_bits))
 
     def cost(chosen: FixedBits) -> dict[str, float]:
         return dict(
@@ -126,6 +116,40 @@ def run_search(run: Run) -> dict:
         "cost": cost(bits),
         "reference_cost": {str(four): cost(four)},
     }
+
+
+def _learn(
+    run: Run,
+    card: Card,
+    config: search.SearchConfig | finetune.FinetuneConfig,
+    step: loop.Step,
+    state: loop.TrainState,
+    hyper: search.Hyper | None,
+    record: Callable[[loop.TrainState, int, Any], tuple[list[dict], str]],
+) -> loop.TrainState:
+    """Run the steps of a stage; after every chunk keep the lines of `record` and a checkpoint."""
+    folder = run.out / card.kind
+    with bar(card.kind, config.steps) as advance:
+
+        def observe(state: loop.TrainState, first: int, metrics: Any) -> None:
+            lines, note = record(state, first, metrics)
+            done = int(state.step)
+            run_folder.append_lines(folder / "metrics.jsonl", lines)
+            with held_back():
+                checkpoint.save(folder / "checkpoint", replace(card, step=done), state)
+            advance(done, note=note)
+
+        return loop.train(
+            step,
+            state,
+            loop.to_device(run.train_data),
+            hyper,
+            batch=config.batch,
+            seed=config.seed,
+            steps=config.steps,
+            chunk=run.preset.chunk,
+            observe=observe,
+        )
 
 
 def first_layer_macs(run: Run) -> int:
@@ -163,33 +187,23 @@ def run_train(run: Run) -> dict:
     state = _resume(run, folder, train_card(run, bits), state)
     sample = _head(run.test_data, IOU_FRAMES)
     every = max(config.steps // IOU_POINTS, run.preset.chunk)
-    with bar("train", config.steps) as advance:
 
-        def observe(state: loop.TrainState, first: int, metrics: finetune.TrainMetrics) -> None:
-            lines = [
-                {"step": first + i, **{n: float(getattr(metrics, n)[i]) for n in metrics._fields}}
-                for i in range(len(metrics.total))
-            ]
-            run_folder.append_lines(folder / "metrics.jsonl", lines)
-            step = int(state.step)
-            if first // every != step // every or step == config.steps:
-                predict = evaluate.predictor(run.spec, variables_of(state), bits)
-                iou = evaluate.detections(run.spec, predict, sample).mean_iou
-                run_folder.append_lines(folder / "iou.jsonl", [{"step": step, "iou": iou}])
-            checkpoint.save(folder / "checkpoint", train_card(run, bits, step), state)
-            advance(step, note=f"loss {lines[-1]['total']:.2f}")
+    def record(
+        state: loop.TrainState, first: int, metrics: finetune.TrainMetrics
+    ) -> tuple[list[dict], str]:
+        step = int(state.step)
+        if first // every != step // every or step == config.steps:
+            predict = evaluate.predictor(run.spec, variables_of(state), bits)
+            iou = evaluate.detections(run.spec, predict, sample).mean_iou
+            run_folder.append_lines(folder / "iou.jsonl", [{"step": step, "iou": iou}])
+        lines = [
+            {"step": first + i, **{n: float(getattr(metrics, n)[i]) for n in metrics._fields}}
+            for i in range(len(metrics.total))
+        ]
+        return lines, f"loss {lines[-1]['total']:.2f}"
 
-        loop.train(
-            finetune.make_step(run.spec, config, bits),
-            state,
-            loop.to_device(run.train_data),
-            None,
-            batch=config.batch,
-            seed=config.seed,
-            steps=config.steps,
-            chunk=run.preset.chunk,
-            observe=observe,
-        )
+    step = finetune.make_step(run.spec, config, bits)
+    _learn(run, train_card(run, bits), config, step, state, None, record)
     return {
         "bits": bits_by_layer(run.spec, bits),
         **bit_strings(bits),
@@ -251,21 +265,25 @@ def trained_variables(run: Run) -> dict:
     """Return the variables of the newest training checkpoint."""
     state = finetune.init_state(run.spec, train_config(run))
     expected = train_card(run, run.chosen_bits())
-    _, state = checkpoint.load(run.out / "train/checkpoint", expected, state)
-    return variables_of(state)
+    return variables_of(_load(run.out / "train/checkpoint", expected, state))
 
 
 def _load_supernet(run: Run) -> loop.TrainState:
     template = search.init_state(run.spec, search_config(run))
     expected = Card("search", repr(run.spec), "", "", 0)
-    return checkpoint.load(run.out / "search/checkpoint", expected, template)[1]
+    return _load(run.out / "search/checkpoint", expected, template)
+
+
+def _load(directory: Path, card: Card, template: loop.TrainState) -> loop.TrainState:
+    with held_back():
+        return checkpoint.load(directory, card, template)[1]
 
 
 def _resume(run: Run, folder: Path, card: Card, state: loop.TrainState) -> loop.TrainState:
     """Return the state to start from; cut the records to it, or clear them for a fresh start."""
     saved = checkpoint.latest(folder / "checkpoint") if run.options.resume else None
     if saved is not None:
-        saved, state = checkpoint.load(folder / "checkpoint", card, state)
+        state = _load(folder / "checkpoint", card, state)
     else:
         checkpoint.clear(folder / "checkpoint")
     run_folder.keep_lines_before(folder / "metrics.jsonl", int(state.step))

@@ -16,7 +16,7 @@ from experiments.options import OptionError, Options, Preset
 from experiments.progress import bar
 from hw.device import Device, device
 from hw.hls import toolchain
-from mixq_jax.bits import FixedBits, parse_bits
+from mixq_jax.bits import BitsError, FixedBits, parse_bits
 from mixq_jax.data import dacsdc, synthetic
 from mixq_jax.data.dacsdc import Dataset
 from mixq_jax.nets import ultranet
@@ -109,7 +109,11 @@ class Run:
         """Return the widths given by options, else those the search found."""
         layers = len(self.spec.convs)
         if self.options.wbits is not None:
-            return parse_bits(self.options.wbits, self.options.abits, layers)
+            w, a = self.options.wbits, self.options.abits
+            try:
+                return parse_bits(w, a, layers)
+            except BitsError as error:
+                raise OptionError(f"--wbits {w} --abits {a}: {error}") from error
         found = run_folder.read_json(
             self.out / "search/result.json", "python -m experiments.dacsdc search"
         )

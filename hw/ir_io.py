@@ -55,6 +55,7 @@ def load(directory: Path | str) -> Graph:
     try:
         with open(Path(directory) / "tensors.npz", "rb") as file, np.load(file) as tensors:
             nodes = tuple(_node_from_json(entry, tensors) for entry in document["nodes"])
+            _check_names(nodes, tensors.files)
         graph = Graph(document["name"], nodes)
         verify(graph)
     except (*_UNREADABLE, zipfile.BadZipFile) as error:
@@ -71,15 +72,25 @@ def dumps(graph: Graph) -> str:
 
 def _tensors(graph: Graph) -> dict[str, np.ndarray]:
     return {
-        f"{node.name}.{field.name}": getattr(node, field.name)
+        f"{node.name}.{field}": getattr(node, field)
         for node in graph.nodes
-        for field in dataclasses.fields(node)
-        if field.name in _TENSORS and getattr(node, field.name) is not None
+        for field in _tensor_fields(node)
     }
 
 
+def _tensor_fields(node: Node) -> list[str]:
+    names = (field.name for field in dataclasses.fields(node))
+    return [name for name in names if name in _TENSORS and getattr(node, name) is not None]
+
+
+def _check_names(nodes: tuple[Node, ...], found: list[str]) -> None:
+    wanted = {f"{node.name}.{field}" for node in nodes for field in _tensor_fields(node)}
+    if extra := set(found) - wanted:
+        raise IRError(f"tensors.npz has '{min(extra)}', which graph.json does not name")
+
+
 def _node_to_json(node: Node) -> dict:
-    entry = {"op": type(node).__name__}
+    entry = {"op": type(node).__name__, "tensors": _tensor_fields(node)}
     for field in dataclasses.fields(node):
         value = getattr(node, field.name)
         if field.name in _TENSORS:
@@ -98,8 +109,6 @@ def _node_from_json(entry: dict, tensors: np.lib.npyio.NpzFile) -> Node:
         entry["w_format"] = WeightFormat(**entry["w_format"])
     if "sources" in entry:
         entry["sources"] = tuple(entry["sources"])
-    for field in dataclasses.fields(op):
-        key = f"{entry['name']}.{field.name}"
-        if field.name in _TENSORS and key in tensors:
-            entry[field.name] = tensors[key]
+    for field in entry.pop("tensors"):
+        entry[field] = tensors[f"{entry['name']}.{field}"]
     return op(**entry)

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bit-widths of every layer: none, a probability over widths, or one width; relaxations."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
@@ -68,6 +70,23 @@ def init_alphas(layers: int) -> Alphas:
     """Return equal logits (uniform mixture); 0.01 as in the reference, the value is immaterial."""
     shape = (layers, len(WIDTHS))
     return Alphas(jnp.full(shape, 0.01), jnp.full(shape, 0.01))
+
+
+def pin(alphas: Alphas, fixed: Sequence[tuple[int, int] | None]) -> Alphas:
+    """Return logits that leave one choice where `fixed` gives widths (w, a); None leaves a row.
+
+    Every relaxation of -inf is exactly 0 and has gradient 0.
+    """
+    if not any(fixed):
+        return alphas
+    known = np.array([pair is not None for pair in fixed])[:, None]
+    choice = one_hot(FixedBits(*zip(*(pair or (WIDTHS[0],) * 2 for pair in fixed), strict=True)))
+    return Alphas(
+        *(
+            jnp.where(known, jnp.log(rows), logits)
+            for rows, logits in zip(choice, alphas, strict=True)
+        )
+    )
 
 
 def soft_bits(

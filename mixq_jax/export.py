@@ -13,7 +13,7 @@ from hw.ir_verify import ACC_BITS, MUL_BITS, SUM_BITS, verify
 from mixq_jax import quant
 from mixq_jax.bits import WIDTHS, FixedBits
 from mixq_jax.integer import F32_EXACT, requant_table
-from mixq_jax.model import IntegerBits, check_bits, layer_width
+from mixq_jax.model import IntegerBits, check_bits
 from mixq_jax.norm import EPS
 from mixq_jax.spec import (
     INPUT,
@@ -97,8 +97,7 @@ class _Folder:
         self.bounds: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def width(self, layer: ConvSpec, operand: int) -> int:
-        widths = (self.bits.w, self.bits.a)[operand]
-        return layer_width(layer, widths, self.order[layer.name], operand)
+        return (self.bits.w, self.bits.a)[operand][self.order[layer.name]]
 
     def act_step(self, layer: ConvSpec) -> float:
         """Return the input step of `layer` in real units."""

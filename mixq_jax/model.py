@@ -150,7 +150,10 @@ def _constant(value: float) -> Array:
 
 
 def check_bits(spec: NetSpec, bits: Bits) -> None:
-    """Raise BitsError unless `bits` has one width (or row of probabilities) for each layer."""
+    """Raise BitsError unless `bits` has one width (or row of probabilities) for each layer.
+
+    Fixed widths must keep those that the spec itself fixes.
+    """
     if isinstance(bits, FloatBits):
         return
     given = bits.bits if isinstance(bits, IntegerBits) else bits
@@ -158,11 +161,14 @@ def check_bits(spec: NetSpec, bits: Bits) -> None:
         raise BitsError(
             f"bits of {len(given.w)} layers for '{spec.name}', which has {len(spec.convs)}"
         )
-
-
-def layer_width(layer: ConvSpec, widths: tuple[int, ...], index: int, operand: int) -> int:
-    """Return the width of a layer's weights (operand 0) or activations (1)."""
-    return layer.fixed_bits[operand] if layer.fixed_bits else widths[index]
+    if isinstance(given, SoftBits):
+        return  # values under tracing; a search pins its logits
+    for layer, got in zip(spec.convs, zip(given.w, given.a, strict=True), strict=True):
+        if layer.fixed_bits not in (None, got):
+            raise BitsError(
+                f"layer '{layer.name}' of '{spec.name}' has w, a = {got}; it is fixed to "
+                f"{layer.fixed_bits}"
+            )
 
 
 def _quantise_input(spec: NetSpec, layer: ConvSpec, index: int, value: Value, bits: Bits) -> Scaled:
@@ -172,17 +178,16 @@ def _quantise_input(spec: NetSpec, layer: ConvSpec, index: int, value: Value, bi
         case FloatBits():
             scale = 2.0**-quant.PIXEL_BITS if image else 1.0
             return Scaled(value.y if image else jax.nn.relu(value.y), _constant(scale))
-        case SoftBits() if layer.fixed_bits is None:
+        case SoftBits():
             r, scale = quant.mixture(bits.a[index], jnp.array(steps, jnp.float32))
             hat = quant.mix_image(value.y, r) if image else quant.mix_act(value.y, r, steps)
             return Scaled(hat, scale)
         case IntegerBits():
-            width = layer_width(layer, bits.bits.a, index, 1)
+            width = bits.bits.a[index]
             codes = quant.image_code(value.y, width) if image else value.codes(layer.name)
             return Scaled(codes.astype(jnp.float32), _constant(steps[WIDTHS.index(width)]))
-        case FixedBits() | SoftBits():
-            widths = bits.a if isinstance(bits, FixedBits) else ()
-            width = layer_width(layer, widths, index, 1)
+        case FixedBits():
+            width = bits.a[index]
             choice = WIDTHS.index(width)
             step, levels = steps[choice], float(quant.LEVELS[choice])
             y = value.y
@@ -198,19 +203,15 @@ def _quantise_weight(
     match bits:
         case FloatBits():
             return Scaled(kernel, _constant(1.0))
-        case SoftBits() if layer.fixed_bits is None:
+        case SoftBits():
             steps = jnp.array(table, jnp.float32) * quant.weight_deviation(kernel)
             r, scale = quant.mixture(bits.w[index], steps)
             return Scaled(quant.mix_weight(kernel, r, steps, narrow), scale)
         case IntegerBits():
-            width, step = (
-                layer_width(layer, bits.bits.w, index, 0),
-                _constant(bits.steps[layer.name]),
-            )
-            return Scaled(quant.weight_code(kernel, step, width, narrow), step)
-        case FixedBits() | SoftBits():
-            widths = bits.w if isinstance(bits, FixedBits) else ()
-            width = layer_width(layer, widths, index, 0)
+            step = _constant(bits.steps[layer.name])
+            return Scaled(quant.weight_code(kernel, step, bits.bits.w[index], narrow), step)
+        case FixedBits():
+            width = bits.w[index]
             step = _constant(table[WIDTHS.index(width)]) * quant.weight_deviation(kernel)
             return Scaled(quant.fixed_weight(kernel, step, width, narrow), step)
 
@@ -229,6 +230,14 @@ def apply(
         return Network(spec).apply(variables, images, bits, False), variables["batch_stats"]
     y, state = Network(spec).apply(variables, images, bits, True, mutable=["batch_stats"])
     return y, state["batch_stats"]
+
+
+def uniform_bits(spec: NetSpec, w: int, a: int, image: int = 8) -> FixedBits:
+    """Return `w`, `a` bits in every layer, `image` bits of the pixels; fixed layers keep theirs."""
+    pairs = [
+        layer.fixed_bits or (w, image if spec.reads_image(layer) else a) for layer in spec.convs
+    ]
+    return FixedBits(*zip(*pairs, strict=True))
 
 
 def alphas_of(spec: NetSpec) -> Alphas:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mixq_jax import detect, model, optim
-from mixq_jax.bits import WIDTHS, Relaxation, SoftBits, entropy, expected_bits, soft_bits
+from mixq_jax.bits import WIDTHS, Relaxation, SoftBits, entropy, expected_bits, pin, soft_bits
 from mixq_jax.data.augment import AugmentConfig
 from mixq_jax.loop import Batch, Step, TrainState, augmented
 from mixq_jax.optim import OptimConfig
@@ -83,7 +83,8 @@ def make_step(spec: NetSpec, config: SearchConfig, table: Float[Array, "l w a r"
     transform = optim.make(config.optim, config.steps)
 
     def objective(params, batch_stats, batch, bits_key, hyper, tau):
-        bits = soft_bits(params["alphas"], config.relaxation, tau, bits_key)
+        alphas = pin(params["alphas"], spec.fixed_bits)
+        bits = soft_bits(alphas, config.relaxation, tau, bits_key)
         variables = {"params": params["net"], "batch_stats": batch_stats}
         y, batch_stats = model.apply(spec, variables, batch.images, bits, True)
         task = detect.loss(spec, y, batch.boxes, batch.weights, config.gains)
@@ -100,14 +101,15 @@ def make_step(spec: NetSpec, config: SearchConfig, table: Float[Array, "l w a r"
         )
         updates, opt_state = transform.update(grads, state.opt_state, state.params)
         params = jax.tree.map(jnp.add, state.params, updates)
-        metrics = _metrics(total, task, cost, tau, state.params["alphas"])
+        metrics = _metrics(spec, total, task, cost, tau, state.params["alphas"])
         return TrainState(params, stats, opt_state, state.step + 1), metrics
 
     return step
 
 
-def _metrics(total, task, cost, tau, alphas) -> SearchMetrics:
-    probs = SoftBits(*(jax.nn.softmax(logits / tau) for logits in alphas))
+def _metrics(spec, total, task, cost, tau, alphas) -> SearchMetrics:
+    pinned = pin(alphas, spec.fixed_bits)
+    probs = SoftBits(*(jax.nn.softmax(logits / tau) for logits in pinned))
     widths = jnp.array(WIDTHS)
     return SearchMetrics(
         total,
@@ -122,6 +124,6 @@ def _metrics(total, task, cost, tau, alphas) -> SearchMetrics:
         entropy(probs.a),
         expected_bits(probs.w),
         expected_bits(probs.a),
-        widths[alphas.w.argmax(-1)],
-        widths[alphas.a.argmax(-1)],
+        widths[pinned.w.argmax(-1)],
+        widths[pinned.a.argmax(-1)],
     )

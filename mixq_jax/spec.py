@@ -119,6 +119,11 @@ class NetSpec:
         return tuple(layer for layer in self.layers if isinstance(layer, ConvSpec))
 
     @property
+    def fixed_bits(self) -> tuple[tuple[int, int] | None, ...]:
+        """(w, a) of every quantised layer that is out of the search, None for the others."""
+        return tuple(layer.fixed_bits for layer in self.convs)
+
+    @property
     def output(self) -> Layer:
         return self.layers[-1]
 

@@ -39,7 +39,8 @@ class SimReport:
     """A stream of frames, back to back, of which the first `frames` are observed.
 
     `interval_cycles`: between the completions of the last two observed frames; `latency_cycles`:
-    from the first cycle to the completion of frame 0; `bottleneck`: the busiest process.
+    from the first cycle to the completion of frame 0; `bottleneck`: the process with the most
+    iterations per frame (closed form), which sets the interval wherever no FIFO stalls it.
     `completion_cycles`: when the last beat of each frame has left.
     """
 

@@ -183,6 +183,23 @@ def test_damaged_tensors_are_refused(saved, damage):
         ir_io.load(folder)
 
 
+def test_a_missing_tensor_is_named(saved):
+    folder, _ = saved
+    np.savez(folder / "tensors.npz", **{"output.scale": np.array([0.1])})
+    with pytest.raises(
+        IRError, match=r"^.* holds no readable graph \(.*conv\.weights is not a file"
+    ):
+        ir_io.load(folder)
+
+
+def test_a_left_over_tensor_is_named(saved):
+    folder, edit = saved
+    edit('"tensors": ["scale"]', '"tensors": []')
+    message = "tensors.npz has 'output.scale', which graph.json does not name"
+    with pytest.raises(IRError, match=re.escape(message)):
+        ir_io.load(folder)
+
+
 @pytest.mark.parametrize("values", [np.ones((1, 1, 1, 1)), np.array([[[[None]]]])])
 def test_tensors_of_another_kind_are_refused(saved, values):
     folder, _ = saved

@@ -182,8 +182,14 @@ def test_empty_search_result_is_one_line(tmp_path):
     [
         (("--preset", "huge"), "--preset huge: unknown; choose smoke, demo, paper"),
         (("--device", "xc9"), "unknown device 'xc9'; known: "),
-        (("--wbits", "44", "--abits", "84"), "bit string '44' must have 9 digits"),
-        (("--wbits", "999999999", "--abits", "844444444"), "bit-width 9 is not in 2..8"),
+        (
+            ("--wbits", "44", "--abits", "84"),
+            "--wbits 44 --abits 84: bit string '44' must have 9 digits, one for each layer",
+        ),
+        (
+            ("--wbits", "999999999", "--abits", "844444444"),
+            "--wbits 999999999 --abits 844444444: bit-width 9 is not in 2..8",
+        ),
         (("--wbits", "444444444"), "--wbits and --abits belong together"),
         (("--clock-mhz", "0"), "--clock-mhz 0.0: must be greater than 0"),
         (("--search-steps", "0"), "--search-steps 0: must be greater than 0"),
@@ -192,7 +198,12 @@ def test_empty_search_result_is_one_line(tmp_path):
         (("--tau-first", "inf"), "--tau-first inf: must be a finite number"),
         (("--clock-mhz", "nan"), "--clock-mhz nan: must be a finite number"),
         (("--seed", "-1"), "--seed -1: must be in 0..4294967295"),
-        (("--colour", "red"), "--colour"),
+        (("--colour", "red"), "error: Unrecognized options: --colour, red (see --help)"),
+        (
+            ("--resum",),
+            "Unrecognized options: --resum; Perhaps you meant: --resume, --no-resume (see --help)",
+        ),
+        (("--seed", "few"), "error: Error parsing --seed: invalid literal for int()"),
         (("--out", "/proc/mixq"), "--out /proc/mixq: cannot write there"),
         (("--data", "nowhere"), "--data nowhere: no such folder"),
     ],

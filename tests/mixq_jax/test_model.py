@@ -11,9 +11,20 @@ import pytest
 from scipy.signal import correlate2d
 
 from mixq_jax import model
-from mixq_jax.bits import WIDTHS, BitsError, FixedBits, FloatBits, SoftBits, one_hot
+from mixq_jax.bits import (
+    WIDTHS,
+    Alphas,
+    BitsError,
+    FixedBits,
+    FloatBits,
+    SoftBits,
+    one_hot,
+    pin,
+    read_out,
+    soft_bits,
+)
 from mixq_jax.norm import EPS
-from mixq_jax.spec import PoolSpec
+from mixq_jax.spec import NetSpec, PoolSpec
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -167,23 +178,41 @@ def test_training_moves_statistics_and_inference_does_not(
     np.testing.assert_allclose(moved["conv0"].var, 0.1 * step**2 * acc.var(0, ddof=1), rtol=1e-5)
 
 
-def test_layers_with_fixed_bits_ignore_the_choice(small_spec, random_variables, random_images):
+@pytest.fixture
+def fixed_head(small_spec) -> NetSpec:
     head = replace(small_spec.output, fixed_bits=(8, 7))
-    spec = replace(small_spec, layers=(*small_spec.layers[:-1], head))
-    variables, images = random_variables(spec, 5), random_images(spec, 5).astype(np.float32)
-    run = jax.jit(lambda bits: model.apply(spec, variables, images, bits, False)[0])
-    chosen, other = (one_hot(FixedBits((3, 4, b), (5, 6, b))) for b in (2, 4))
-    fixed = jax.jit(
-        lambda: model.apply(spec, variables, images, FixedBits((3, 4, 5), (5, 6, 5)), False)[0]
-    )
-    plain = jax.jit(
-        lambda: model.apply(small_spec, variables, images, FixedBits((3, 4, 8), (5, 6, 7)), False)[
-            0
-        ]
-    )
-    assert_same_bits(run(chosen), run(other))
-    assert_same_bits(run(chosen), fixed())
-    assert_same_bits(run(chosen), plain())
+    return replace(small_spec, layers=(*small_spec.layers[:-1], head))
+
+
+@pytest.mark.parametrize("relaxation", ["softmax", "gumbel", "gumbel_hard"])
+def test_pinned_logits_run_as_the_fixed_layer(fixed_head, relaxation):
+    alphas = Alphas(*(jax.random.normal(jax.random.key(i), (3, 7)) for i in range(2)))
+
+    def soft(alphas: Alphas) -> SoftBits:
+        pinned = pin(alphas, fixed_head.fixed_bits)
+        return soft_bits(pinned, relaxation, jnp.float32(0.7), jax.random.key(2))
+
+    fixed = one_hot(FixedBits((2, 2, 8), (2, 2, 7)))
+    free = soft_bits(alphas, relaxation, jnp.float32(0.7), jax.random.key(2))
+    for got, pinned, unpinned in zip(soft(alphas), fixed, free, strict=True):
+        assert_same_bits(got[2], pinned[2])
+        assert_same_bits(got[:2], unpinned[:2])
+    jacobian = jax.jacobian(soft)(alphas)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jacobian))
+    assert not any(np.any(leaf[2]) for leaf in jax.tree.leaves(jacobian))
+    assert read_out(pin(alphas, fixed_head.fixed_bits)).w[2] == 8
+
+
+def test_uniform_bits_keep_fixed_layers(small_spec, fixed_head):
+    assert model.uniform_bits(small_spec, 3, 5) == FixedBits((3, 3, 3), (8, 5, 5))
+    assert model.uniform_bits(fixed_head, 3, 5, 6) == FixedBits((3, 3, 8), (6, 5, 7))
+
+
+def test_widths_against_the_fixed_ones_are_refused(fixed_head, random_variables):
+    message = "layer 'conv2' of 'small' has w, a = (8, 8); it is fixed to (8, 7)"
+    with pytest.raises(BitsError, match=f"^{re.escape(message)}$"):
+        model.check_bits(fixed_head, FixedBits((3, 4, 8), (5, 6, 8)))
+    model.check_bits(fixed_head, FixedBits((3, 4, 8), (5, 6, 7)))
 
 
 def test_fresh_variables(small_spec):

@@ -43,8 +43,8 @@ def test_labels():
     found = labels(PARAMS)
     assert found == {
         "net": {
-            "conv0_kernel": "weight",
-            "conv0_gamma": "weight",
+            "conv0_kernel": "kernel",
+            "conv0_gamma": "gamma",
             "conv0_beta": "bias",
             "conv1_bias": "bias",
         },
@@ -71,11 +71,12 @@ def test_rates_of_the_published_recipe():
     assert all((np.diff(values) < 0).all() for values in taken.values())
 
 
-def test_warm_up_of_biases_ends_in_their_cosine_which_ends_with_the_run():
-    taken = rates(OptimConfig(**NO_MOMENTUM, bias_warmup_steps=10))
-    bias = taken["conv0_beta"]
-    assert bias[:11] == pytest.approx(np.linspace(0.1, 0.02, 11), rel=1e-5)
-    assert bias[-1] == pytest.approx(0.02 * 0.001)
+def test_warm_up_of_biases_ends_in_the_cosine_of_the_whole_run():
+    plain = rates(OptimConfig(**NO_MOMENTUM))
+    taken = rates(OptimConfig(**NO_MOMENTUM, bias_warmup_momentum=0.0, bias_warmup_steps=10))
+    for name in ("conv0_beta", "conv1_bias"):
+        assert taken[name][:10] == pytest.approx(np.linspace(0.1, 0.02, 11)[:10], rel=1e-5)
+        assert taken[name][10:] == pytest.approx(plain[name][10:], rel=1e-5)
     assert taken["conv0_kernel"] == pytest.approx(rates(OptimConfig(**NO_MOMENTUM))["conv0_kernel"])
 
 
@@ -104,6 +105,20 @@ def test_momentum_is_nesterov_for_weights_and_plain_for_alphas():
     assert taken["w"][:2] == pytest.approx([0.01, 0.01 * (1 + m) * float(alpha_steps(1))], rel=1e-5)
 
 
+def test_momentum_of_biases_rises_during_their_warm_up():
+    """Nesterov against a constant gradient: u_t = m_t u_(t-1) + 1, step rate (1 + m_t u_t)."""
+    warm, last, ramp = 5, 0.9, np.linspace(0.5, 0.9, 6)
+    config = OptimConfig(
+        momentum=last, bias_warmup_momentum=0.5, bias_warmup_steps=warm, bias_warmup_rate=0.02
+    )
+    taken = rates(config)["conv0_beta"]
+    trace, expected = 0.0, []
+    for t in range(warm):
+        trace = ramp[t] * trace + 1
+        expected.append(0.02 * (1 + ramp[t] * trace))
+    assert taken[:warm] == pytest.approx(expected, rel=1e-5)
+
+
 def test_only_alphas_are_decayed_by_default():
     taken = rates(OptimConfig(momentum=0.0))
     assert taken["w"][0] == pytest.approx(0.01 * (1 + 4.84e-4 * 2.0))
@@ -111,6 +126,7 @@ def test_only_alphas_are_decayed_by_default():
     decayed = rates(OptimConfig(momentum=0.0, weight_decay=0.1))
     assert decayed["conv0_kernel"][0] == pytest.approx(0.01 * (1 + 0.1 * 3.0))
     assert decayed["conv0_beta"][0] == pytest.approx(0.02)
+    assert decayed["conv0_gamma"][0] == pytest.approx(0.01)
 
 
 def test_adam_takes_steps_of_the_rate():

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The search step: what it reports, what it changes, and that it resumes bit for bit."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -173,6 +175,20 @@ def test_the_step_is_traced_once(small_spec, config, table, data):
     for _ in range(3):
         run.trace(state, loop.to_device(data), rows, hyper(0.0))
     assert len(traces) == 1
+
+
+def test_layers_with_fixed_widths_are_priced_at_them(small_spec, config, table, data):
+    head = replace(small_spec.output, fixed_bits=(8, 7))
+    spec = replace(small_spec, layers=(*small_spec.layers[:-1], head))
+    values = np.zeros_like(table)
+    values[2, :, :, 0] = np.arange(49).reshape(7, 7)  # only the fixed layer costs
+    step = search.make_step(spec, config, jnp.asarray(values, jnp.float32))
+    state = search.init_state(spec, config)
+    batch = loop.take(loop.to_device(data), jnp.arange(BATCH))
+    _, metrics = jax.jit(step)(state, batch, hyper(1.0))
+    assert metrics.cost.tolist() == [values[2, 8 - 2, 7 - 2, 0], 0, 0]
+    assert (metrics.argmax_w[2], metrics.argmax_a[2]) == (8, 7)
+    assert (metrics.expected_w[2], metrics.entropy_w[2]) == (8, 0)
 
 
 @pytest.mark.parametrize(("step_index", "tau"), [(0, 2.0), (9, 0.5), (3, 2.0 * 0.25 ** (1 / 3))])
