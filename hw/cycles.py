@@ -5,6 +5,7 @@ Words and iterations count on through all frames of an endless stream of frames.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -110,6 +111,37 @@ def window_words(window: Window) -> tuple[int, int]:
     return write, read
 
 
+def reuse_iterations(window: Window) -> int:
+    """Return the least iterations between two accesses to a bank, one of them a store.
+
+    After the store of a row's words come their first loads, in the next phase, as the bottom row of
+    a window; after their last loads, as its top row, the stores of another row.
+    """
+    write, read = window_words(window)
+    length = max(write, read)
+    rows, groups = window.kernel // window.kernel_rows, window.channels // window.simd
+    step, group = np.divmod(np.arange(window.column_steps * groups), groups)
+    left = np.maximum(step * window.columns - window.padding, 0)
+    right = np.minimum(
+        step * window.columns + window.columns - 1 - window.padding, window.width - 1
+    )
+    inside = left <= right  # a step may see nothing but padding
+    first_word = group * window.simd // window.in_parallel * window.width + left
+    last_word = ((group + 1) * window.simd - 1) // window.in_parallel * window.width + right
+    load = step * rows * groups + group
+    store_at = partial(_spread, length=length, turns=write)
+    load_at = partial(_spread, length=length, turns=read)
+    raw = length + load_at(load + (rows - 1) * groups) - store_at(last_word)
+    again = (window.groups_out - 1) * (read // window.groups_out)
+    war = length + store_at(first_word) - load_at(again + load)
+    return int(np.minimum(raw, war)[inside].min())
+
+
+def _spread(n: Index, length: int, turns: int) -> Index:
+    """Return the iteration of turn `n` of `turns` spread evenly over a phase of `length`."""
+    return ((n + 1) * length - 1) // turns
+
+
 def mac_steps(mac: MacArray) -> int:
     """Return the iterations of one column step: row groups x channel groups x tap steps."""
     return (mac.kernel // mac.kernel_rows) * (mac.in_channels // mac.simd) * mac.tap_steps
@@ -135,7 +167,7 @@ def read_at(process: Process, n: Index) -> Index:
             write, read = window_words(process)
             length = max(write, read)
             phase, word = divmod(n, write)
-            return phase * length + ((word + 1) * length - 1) // write
+            return phase * length + _spread(word, length, write)
         case MacArray(tap_steps=steps):
             return n * steps
         case Requantise() | OutputPort():
@@ -153,7 +185,7 @@ def write_at(process: Process, n: Index) -> Index:
             write, read = window_words(process)
             length = max(write, read)
             row, word = divmod(n, read)
-            return (row + p + 1) * length + ((word + 1) * length - 1) // read
+            return (row + p + 1) * length + _spread(word, length, read)
         case MacArray():
             return (n + 1) * mac_steps(process) - 1
         case Requantise(width=W, kernel=K):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from hw.chain import Stage
+from hw.cycles import reuse_iterations
 from hw.design import LayerDesign
 from hw.hls.constants import head_bias, requant_constants, weight_rom
 from hw.hls.cpp import constant, struct, table
@@ -38,7 +39,8 @@ def process_text(process: Process, stage: Stage, layer: LayerDesign) -> ProcessT
             return ProcessText("input_port", (_config(process),), (), word)
         case Window(kernel_rows=rows, columns=columns, simd=simd, bits=bits):
             word = f"WindowWord<{rows}, {columns}, {simd}, {bits}>"
-            return ProcessText("window", (_config(process),), (), word)
+            config = _config(process, reuse_iterations=reuse_iterations(process))
+            return ProcessText("window", (config,), (), word)
         case MacArray(columns=columns, pe=pe, groups=groups, acc_bits=acc_bits):
             word = f"SumWord<{columns}, {pe * groups}, {acc_bits}>"
             return ProcessText("mac_array", *_mac_array(process, stage, layer), word)

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from hw.cycles import LATENCY_CYCLES, analyse, process_cycles, read_at, window_words, write_at
+from hw.cycles import (
+    LATENCY_CYCLES,
+    analyse,
+    process_cycles,
+    read_at,
+    reuse_iterations,
+    window_words,
+    write_at,
+)
 from hw.dataflow import build
 from hw.design import Design, Folding, LayerDesign
 from hw.device import device
@@ -164,3 +172,42 @@ def test_latency_bound_counts_fill_and_pipeline_registers():
     # input 0, visible 2; window phase 0 reads at 2, phase 1 writes at 3, visible 6; array 6,
     # visible 13; the last of 18 beats 17 later, out of the port after 3 more
     assert analyse(build(tiny), 250.0).latency_bound_cycles == 13 + 17 + 3
+
+
+def accesses(window: Window, rows: int):
+    """Yield (iteration, is_load, bank, column, channel) of `rows` phases, as the text has it."""
+    write, read = window_words(window)
+    length = max(write, read)
+    W, C, K, p = window.width, window.channels, window.kernel, window.padding
+    groups = C // window.simd
+    for j in range(rows):
+        for n in range(write):
+            group, column = divmod(n, W)
+            for c in range(group * window.in_parallel, (group + 1) * window.in_parallel):
+                yield read_at(window, j * write + n), False, j % (K + 1), column, c
+    for q in range(rows - p - 1):
+        for m in range(read):
+            rest, ig = divmod(m, groups)
+            rest, krg = divmod(rest, K // window.kernel_rows)
+            step = rest % window.column_steps
+            for kr in range(window.kernel_rows):
+                row = q - p + krg * window.kernel_rows + kr
+                for column in range(step * window.columns - p, (step + 1) * window.columns - p):
+                    for c in range(ig * window.simd, (ig + 1) * window.simd):
+                        if row >= 0 and 0 <= column < W:
+                            at = write_at(window, q * read + m)
+                            assert at < rows * length
+                            yield at, True, row % (K + 1), column, c
+
+
+@given(chain_design())
+def test_reuse_iterations_against_every_access(design):
+    for window in build(design).processes:
+        if isinstance(window, Window):
+            stores, loads, least = {}, {}, []
+            for at, is_load, *place in sorted(accesses(window, 3 * (window.kernel + 1))):
+                key = tuple(place)
+                if (stores if is_load else loads).get(key) is not None:
+                    least.append(at - (stores if is_load else loads)[key])
+                (loads if is_load else stores)[key] = at
+            assert min(least) == reuse_iterations(window)

@@ -28,6 +28,8 @@ struct WindowShape {
   static constexpr int READS =
       C::groups_out * C::column_steps * ROW_GROUPS * (C::channels / C::simd);
   static constexpr int LENGTH = WRITES > READS ? WRITES : READS;
+  // A load and a store of one place lie further apart than the stages between them can turn round.
+  static constexpr bool FAR = C::reuse_iterations >= 8;
 };
 
 /// The row memories: [row bank][column mod columns][lane][address][channel of the atom].
@@ -147,11 +149,47 @@ WindowWord<C::kernel_rows, C::columns, C::simd, C::bits> load(const Lines<C>& li
   return word;
 }
 
+/// Where a window stands between two iterations.
+template <class C>
+struct WindowState {
+  WritePosition<C> write;
+  ReadPosition<C> read;
+  int write_credit = 0, read_credit = 0;
+  int bank = 0, row = 0;  // bank that is written, output row that is read
+};
+
+/// Run iteration `t` of phase `phase`.
+template <class C>
+void window_iteration(Lines<C>& lines, WindowState<C>& at,
+                      hls::stream<CodeWord<C::in_parallel, C::bits> >& in,
+                      hls::stream<WindowWord<C::kernel_rows, C::columns, C::simd, C::bits> >& out,
+                      int phase, int t, int frames) {
+#pragma HLS INLINE
+  using S = WindowShape<C>;
+  const bool writes = take_turn<S::WRITES, S::LENGTH>(at.write_credit);
+  const bool reads = take_turn<S::READS, S::LENGTH>(at.read_credit);
+  const int next = at.bank == S::BANKS - 1 ? 0 : at.bank + 1;
+  if (writes && phase < frames * C::height) {
+    store<C>(lines, in.read(), at.bank, at.write);
+    at.write.advance();
+  }
+  const bool started = phase > C::padding;
+  if (started && reads) {
+    out.write(load<C>(lines, at.row, next, at.read));
+    at.read.advance();
+  }
+  if (t == S::LENGTH - 1) {
+    at.bank = next;
+    at.row = !started || at.row == C::height - 1 ? 0 : at.row + 1;
+  }
+}
+
 /// Store rows in a ring of kernel + 1 banks while sending the windows of the row before last.
 ///
 /// Phase j writes row j (counted over all frames) and sends the windows of row j - padding - 1.
 /// Both are spread evenly over a phase, so that neither side waits for a burst of the other; the
-/// whole row is read once per output group. Order: output group -> column step -> kernel row group -> channel group.
+/// whole row is read once per output group. Order: output group -> column step -> kernel row group
+/// -> channel group.
 template <class C>
 void window(hls::stream<CodeWord<C::in_parallel, C::bits> >& in,
             hls::stream<WindowWord<C::kernel_rows, C::columns, C::simd, C::bits> >& out,
@@ -162,31 +200,24 @@ void window(hls::stream<CodeWord<C::in_parallel, C::bits> >& in,
 #pragma HLS ARRAY_PARTITION variable = lines complete dim = 2
 #pragma HLS ARRAY_PARTITION variable = lines complete dim = 3
 #pragma HLS ARRAY_RESHAPE variable = lines complete dim = 5
-  // The bank that a phase writes is not read before the next phase.
-#pragma HLS DEPENDENCE variable = lines inter false
-  WritePosition<C> write;
-  ReadPosition<C> read;
-  int write_credit = 0, read_credit = 0, bank = 0, row = 0;
-  for (int phase = 0; phase <= frames * C::height + C::padding; ++phase) {
-    for (int t = 0; t < S::LENGTH; ++t) {
+  WindowState<C> state;
+  if (S::FAR) {
+    for (int phase = 0; phase <= frames * C::height + C::padding; ++phase) {
+      for (int t = 0; t < S::LENGTH; ++t) {
 #pragma HLS LOOP_FLATTEN
 #pragma HLS PIPELINE II = 1
-      MIXQ_ITERATION(C);
-      const bool writes = take_turn<S::WRITES, S::LENGTH>(write_credit);
-      const bool reads = take_turn<S::READS, S::LENGTH>(read_credit);
-      if (writes && phase < frames * C::height) {
-        store<C>(lines, in.read(), bank, write);
-        write.advance();
+#pragma HLS DEPENDENCE variable = lines inter false
+        MIXQ_ITERATION(C);
+        window_iteration<C>(lines, state, in, out, phase, t, frames);
       }
-      const bool started = phase > C::padding;
-      if (started && reads) {
-        const int oldest = bank == S::BANKS - 1 ? 0 : bank + 1;
-        out.write(load<C>(lines, row, oldest, read));
-        read.advance();
-      }
-      if (t == S::LENGTH - 1) {
-        bank = bank == S::BANKS - 1 ? 0 : bank + 1;
-        row = !started || row == C::height - 1 ? 0 : row + 1;
+    }
+  } else {  // rows so short that the scheduler has to keep loads and stores in order
+    for (int phase = 0; phase <= frames * C::height + C::padding; ++phase) {
+      for (int t = 0; t < S::LENGTH; ++t) {
+#pragma HLS LOOP_FLATTEN
+#pragma HLS PIPELINE II = 1
+        MIXQ_ITERATION(C);
+        window_iteration<C>(lines, state, in, out, phase, t, frames);
       }
     }
   }
