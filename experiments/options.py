@@ -165,6 +165,8 @@ class Options:
     """Steps of the search."""
     train_steps: int | None = None
     """Steps of the training at the chosen widths."""
+    box_gain: float | None = None
+    """Gain of the loss's box term (published: 3.54)."""
     warm_start: bool | None = None
     """Start training from the supernet's weights instead of from scratch."""
     wbits: str | None = None
@@ -187,13 +189,13 @@ class Options:
 
 
 def _check(options: Options, preset: Preset) -> None:
-    floats = {name: getattr(preset, name) for name in ("tau_first", "tau_last", "lam")}
+    floats = {name: getattr(preset, name) for name in ("tau_first", "tau_last", "lam", "box_gain")}
     for name, value in {**floats, "clock_mhz": options.clock_mhz}.items():
         if not isfinite(value):
             raise OptionError(f"--{name.replace('_', '-')} {value}: must be a finite number")
     if not 0 <= options.seed < 1 << 32:
         raise OptionError(f"--seed {options.seed}: must be in 0..{(1 << 32) - 1}")
-    for name in ("search_steps", "train_steps", "tau_first", "tau_last"):
+    for name in ("search_steps", "train_steps", "tau_first", "tau_last", "box_gain"):
         if getattr(preset, name) <= 0:
             flag = name.replace("_", "-")
             raise OptionError(f"--{flag} {getattr(preset, name)}: must be greater than 0")

@@ -6,11 +6,12 @@ import shutil
 from experiments import run_folder
 from experiments.run_context import Run
 
-_LEARNING = ("preset", "data", "seed", "search_steps", "relaxation", "lam", "tau_first", "tau_last")
-_TRAINING = (*_LEARNING, "train_steps", "warm_start", "wbits", "abits")
+_RECIPE = ("preset", "data", "seed", "box_gain")
+_SEARCH = (*_RECIPE, "search_steps", "relaxation", "lam", "tau_first", "tau_last")
+_TRAINING = (*_SEARCH, "train_steps", "warm_start", "wbits", "abits")
 _BUILDING = (*_TRAINING, "device", "clock_mhz")
 DECIDING_OPTIONS = {
-    "search": _LEARNING,
+    "search": _SEARCH,
     "train": _TRAINING,
     "test": _TRAINING,
     "export": _BUILDING,
