@@ -95,7 +95,7 @@ def process_cycles(process: Process) -> int:
             return H * max(window_words(process))
         case MacArray(height=H, out_channels=M):
             groups_out = M // (process.pe * process.groups)
-            return H * groups_out * process.column_steps * mac_steps(process)
+            return H * groups_out * process.column_steps * column_step_cycles(process)
         case Requantise(height=H, out_channels=M) | OutputPort(height=H, out_channels=M):
             columns = process.column_steps * process.columns
             return H * (M // process.out_parallel) * columns * lane_steps(process)
@@ -107,8 +107,8 @@ def window_words(window: Window) -> tuple[int, int]:
     """Return (words written into the banks, words read out of them) per phase."""
     write = window.width * window.channels // window.in_parallel
     rows = window.kernel // window.kernel_rows
-    read = window.groups_out * window.column_steps * rows * (window.channels // window.simd)
-    return write, read
+    steps = window.column_steps * window.word_steps
+    return write, window.groups_out * steps * rows * (window.channels // window.simd)
 
 
 def reuse_iterations(window: Window) -> int:
@@ -128,11 +128,12 @@ def reuse_iterations(window: Window) -> int:
     inside = left <= right  # a step may see nothing but padding
     first_word = group * window.simd // window.in_parallel * window.width + left
     last_word = ((group + 1) * window.simd - 1) // window.in_parallel * window.width + right
-    load = step * rows * groups + group
+    load = step * window.word_steps * rows * groups + group
     store_at = partial(_spread, length=length, turns=write)
     load_at = partial(_spread, length=length, turns=read)
     raw = length + load_at(load + (rows - 1) * groups) - store_at(last_word)
     again = (window.groups_out - 1) * (read // window.groups_out)
+    again += (window.word_steps - 1) * rows * groups
     war = length + store_at(first_word) - load_at(again + load)
     return int(np.minimum(raw, war)[inside].min())
 
@@ -142,9 +143,9 @@ def _spread(n: Index, length: int, turns: int) -> Index:
     return ((n + 1) * length - 1) // turns
 
 
-def mac_steps(mac: MacArray) -> int:
-    """Return the iterations of one column step: row groups x channel groups x tap steps."""
-    return (mac.kernel // mac.kernel_rows) * (mac.in_channels // mac.simd) * mac.tap_steps
+def column_step_cycles(mac: MacArray) -> int:
+    """Return the iterations of one column step: word steps x row groups x channel groups."""
+    return mac.word_steps * (mac.kernel // mac.kernel_rows) * (mac.in_channels // mac.simd)
 
 
 def lane_steps(process: Requantise | OutputPort) -> int:
@@ -168,11 +169,9 @@ def read_at(process: Process, n: Index) -> Index:
             length = max(write, read)
             phase, word = divmod(n, write)
             return phase * length + _spread(word, length, write)
-        case MacArray(tap_steps=steps):
-            return n * steps
         case Requantise() | OutputPort():
             return n * process.columns * lane_steps(process)
-        case Pool():
+        case MacArray() | Pool():
             return n
 
 
@@ -187,7 +186,7 @@ def write_at(process: Process, n: Index) -> Index:
             row, word = divmod(n, read)
             return (row + p + 1) * length + _spread(word, length, read)
         case MacArray():
-            return (n + 1) * mac_steps(process) - 1
+            return (n + 1) * column_step_cycles(process) - 1
         case Requantise(width=W, kernel=K):
             group, column = divmod(n, W)
             padded = group * process.column_steps * process.columns + column + K - 1

@@ -11,6 +11,7 @@ from hw.design import Design, DesignError, LayerDesign
 from hw.design_verify import verify
 from hw.intmath import ceil_div
 from hw.ir import Input
+from hw.mac_words import decode_cycles, link_lanes
 from hw.pipeline import (
     InputPort,
     MacArray,
@@ -78,7 +79,10 @@ def layer_processes(
         plan.columns,
         groups_out=conv.out_channels // layer.out_parallel,
         column_steps=column_steps,
+        word_steps=plan.word_steps,
     )
+    lanes = folding.simd * folding.kernel_rows
+    steps = source.channels * conv.kernel // lanes
     mac = MacArray(
         f"{conv.name}_mac",
         conv.name,
@@ -91,10 +95,11 @@ def layer_processes(
         folding.simd,
         folding.kernel_rows,
         plan.groups,
-        plan.taps,
         plan.columns,
-        plan.tap_steps,
         column_steps,
+        plan.word_steps,
+        link_lanes(plan, lanes),
+        decode_cycles(plan, lanes, steps),
         stage.acc.bits,
     )
     return (window, mac, *_tail(stage, layer, mac, port_bits))

@@ -5,6 +5,7 @@ from hw.chain import Stage, stages
 from hw.design import Design, DesignError, LayerDesign
 from hw.intmath import divisors
 from hw.ir_verify import infer
+from hw.mac_words import rom_word_bits
 from hw.packing.plan import PackPlan
 
 MAX_WORD_BITS = 4096  # widest ap_int we emit: what Vitis HLS accepts without a special setting
@@ -84,21 +85,21 @@ def check_plan(stage: Stage, layer: LayerDesign, dsp_type: str) -> None:
     if not plan_fits(plan, conv.out_channels, stage.source.width):
         raise DesignError(
             f"layer '{layer.name}': its plan packs {plan.groups} output channels, {plan.columns} "
-            f"columns and {_rows(plan)} rows per word; {conv.out_channels} output channels and "
-            f"{stage.source.width} columns must hold whole words of one row"
+            f"columns and {_rows(plan)} rows per tile; {conv.out_channels} output channels and "
+            f"{stage.source.width} columns must hold whole tiles of one row"
         )
 
 
 def plan_fits(plan: PackPlan, out_channels: int, width: int, pe: int = 1) -> bool:
     """Tell whether `pe` arrays can run `plan` on a map of `width` columns.
 
-    They share `out_channels` evenly, a word is not wider than the map and packs a single row.
+    They share `out_channels` evenly, a tile is not wider than the map and spans a single row.
     """
     return out_channels % (pe * plan.groups) == 0 and plan.columns <= width and _rows(plan) == 1
 
 
 def _rows(plan: PackPlan) -> int:
-    return 1 + max(lane.row for piece in plan.pieces for lane in piece.word.acts)
+    return 1 + max(lane.row for word in plan.words for lane in word.acts)
 
 
 def _check_ports(design: Design) -> None:
@@ -129,7 +130,7 @@ def word_bits(stage: Stage, layer: LayerDesign, in_parallel: int) -> dict[str, i
         "input word": in_parallel * a_bits,
         "window word": products * plan.columns * a_bits,
         "accumulator word": plan.columns * layer.out_parallel * stage.acc.bits,
-        "weight word": products * plan.groups * plan.taps * plan.w_bits,
+        "weight word": rom_word_bits(plan, products),
     }
 
 

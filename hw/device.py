@@ -13,6 +13,8 @@ class Dsp:
     """One hard multiplier: signed ports of `wide_bits` and `narrow_bits`, accumulator `p_bits`.
 
     `w_mux`: the ALU has a fourth operand (W multiplexer, RND constant) beside product and P/PCIN.
+    `multipliers` of a block run side by side; P adds the products of `summed` of them in a cycle,
+    so that a sum of fewer cannot be read.
     """
 
     name: str
@@ -21,6 +23,8 @@ class Dsp:
     p_bits: int
     w_mux: bool
     source: str
+    multipliers: int = 1
+    summed: int = 1
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,20 @@ class Device:
     source: str
 
 
+_AM004 = "AMD AM004, Versal DSP Engine"
+_S10_DSP = "Intel UG-S10-DSP, Stratix 10 Variable Precision DSP Blocks"
+_INT64_BITS = 62  # of the 64 bits of the accumulator: the emulator computes in int64
+
 DSPS = {
     dsp.name: dsp
     for dsp in (
         Dsp("dsp48e1", 25, 18, 48, False, "AMD UG479, 7 Series DSP48E1 Slice"),
         Dsp("dsp48e2", 27, 18, 48, True, "AMD UG579, UltraScale DSP Slice"),
+        Dsp("dsp58", 27, 24, 58, True, _AM004),
+        Dsp("dsp58-int8", 9, 8, 58, True, f"{_AM004}, INT8 dot product mode", 3, 3),
+        Dsp("intel-18x19", 19, 18, _INT64_BITS, False, _S10_DSP, 2),
+        Dsp("intel-27x27", 27, 27, _INT64_BITS, False, _S10_DSP),
+        Dsp("ice40-mac16", 16, 16, 32, False, "Lattice FPGA-TN-02007, SB_MAC16"),
     )
 }
 

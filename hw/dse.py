@@ -20,7 +20,7 @@ from hw.intmath import divisors
 from hw.ir import Graph
 from hw.packing.table import table
 from hw.resources import best_plan, layer_usage
-from hw.usage import Usage, input_usage, multipliers
+from hw.usage import Usage, array_dsps, input_usage, multipliers
 
 PORT_BITS = 64
 
@@ -154,7 +154,7 @@ def _option(stage: Stage, layer: LayerDesign) -> _Option:
         max(map(process_cycles, (window, mac, *pool))),
         process_cycles(lanes),
         lane_choices(stage, layer.out_parallel, PORT_BITS),
-        layer.folding.pe * window.simd * window.kernel_rows * layer.plan.dsps,
+        array_dsps(mac, layer.plan),
     )
 
 

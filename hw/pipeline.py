@@ -43,7 +43,8 @@ class Window:
     """Line buffer of one convolution: K + 1 row banks, zero padding, re-reads per output group.
 
     Input word: `in_parallel` channels of one column. Output word: [kernel_rows][columns][simd].
-    `groups_out`: how often each row window is read; `column_steps` = ceil((W + 2 pad) / columns).
+    `groups_out`: how often each row is read; `column_steps` = ceil((W + 2 pad) / columns);
+    `word_steps`: how often each column step is read, once per word of the packing plan.
     """
 
     name: str
@@ -59,11 +60,17 @@ class Window:
     columns: int
     groups_out: int
     column_steps: int
+    word_steps: int
 
 
 @dataclass(frozen=True)
 class MacArray:
-    """Packed array: window words -> accumulators [columns][out_parallel] once per column step."""
+    """Packed array: window words -> accumulators [columns][out_parallel] once per column step.
+
+    pe x kernel_rows x simd multipliers run the plan's `word_steps` words in turn. The products of
+    `link` neighbouring multipliers are summed in one accumulator, which is decoded after
+    `decode_cycles` cycles and at the end of every word step.
+    """
 
     name: str
     layer: str
@@ -76,10 +83,11 @@ class MacArray:
     simd: int
     kernel_rows: int
     groups: int
-    taps: int
     columns: int
-    tap_steps: int
     column_steps: int
+    word_steps: int
+    link: int
+    decode_cycles: int
     acc_bits: int
 
 

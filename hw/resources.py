@@ -92,11 +92,11 @@ def layer_usage(
 def dsp_cycles(conv: Conv, source: TensorType, plan: PackPlan) -> int:
     """Return the DSP-cycles per frame of `conv` at pe = simd = kernel_rows = 1, row ends included.
 
-    H (M / groups) S K C tap_steps dsps: what its array does, however it is folded.
+    H (M / groups) S K C word_steps / multipliers: what its array does, however it is folded.
     """
     column_steps = ceil_div(source.width + 2 * conv.padding, plan.columns)
-    words = source.height * (conv.out_channels // plan.groups) * column_steps
-    return words * conv.kernel * source.channels * plan.tap_steps * plan.dsps
+    tiles = source.height * (conv.out_channels // plan.groups) * column_steps
+    return ceil_div(tiles * conv.kernel * source.channels * plan.word_steps, plan.multipliers)
 
 
 def best_plan(

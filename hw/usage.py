@@ -6,14 +6,17 @@ the truth is expected within +-60 % (`BAND`) of a whole design's sum.
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 from math import gcd
 
 from hw.chain import Stage
-from hw.cycles import lane_steps, mac_steps
+from hw.cycles import column_step_cycles, lane_steps
 from hw.design import LayerDesign
 from hw.design_verify import OUTPUT_VALUE_BITS
 from hw.device import Dsp
 from hw.intmath import ceil_div, signed_bits
+from hw.mac_words import rom_word_bits, slice_bits, tally_bits, weight_lanes
+from hw.packing.plan import ActLane, PackPlan, WeightLane
 from hw.pipeline import (
     InputPort,
     MacArray,
@@ -152,21 +155,68 @@ def _window(window: Window) -> Usage:
     )
 
 
+def array_dsps(mac: MacArray, plan: PackPlan) -> int:
+    """Return the DSP blocks of an array: one multiplier per PE, kernel row and input channel."""
+    return ceil_div(mac.pe * mac.simd * mac.kernel_rows, plan.multipliers)
+
+
 def _mac_array(mac: MacArray, layer: LayerDesign) -> Usage:
-    """DSPs, weight ROMs, decode and accumulation (the plan's LUT per MAC), sliding sums."""
-    plan, parallel = layer.plan, mac.pe * mac.groups
-    array_words = mac.simd * mac.kernel_rows
-    words = mac.pe * array_words
-    weight_bits = array_words * mac.groups * mac.taps * plan.w_bits
-    depth = (mac.out_channels // parallel) * mac_steps(mac)
+    """DSPs, weight ROMs, operands, decode and accumulation, sliding sums and their start values.
+
+    Decoding and what it needs of known bits, canaries and accumulation are the plan's LUT per MAC.
+    """
+    plan, parallel, lanes = layer.plan, mac.pe * mac.groups, mac.simd * mac.kernel_rows
+    depth = (mac.out_channels // parallel) * column_step_cycles(mac)
     sums_bits = parallel * (mac.columns + mac.kernel - 1) * mac.acc_bits
-    packing = words * plan.dsps * (mac.groups * mac.taps - 1) * plan.w_bits
-    decode = words * plan.dsps * float(plan.macs_per_dsp) * plan.lut_per_mac
-    return _repeat(mac.pe, memory_usage(weight_bits, depth)) + Usage(
-        dsp=words * plan.dsps,
-        lut=round(decode) + packing + sums_bits + CONTROL_LUT,
-        ff=2 * sums_bits + array_words * mac.columns * plan.a_bits + CONTROL_FF,
+    macs = mac.pe * lanes * Fraction(plan.macs_per_dsp, plan.multipliers)
+    memories = _repeat(mac.pe, memory_usage(rom_word_bits(plan, lanes), depth)) + _repeat(
+        parallel, memory_usage(mac.acc_bits, mac.out_channels // parallel)
     )
+    return memories + Usage(
+        dsp=array_dsps(mac, plan),
+        lut=round(macs * Fraction(plan.lut_per_mac))
+        + lanes * (mac.pe * _weight_operand(plan) + _act_operand(plan))
+        + sums_bits
+        + CONTROL_LUT,
+        ff=2 * sums_bits
+        + mac.pe * ceil_div(lanes, mac.link) * _remembered_bits(mac, plan)
+        + lanes * mac.columns * plan.a_bits
+        + CONTROL_FF,
+    )
+
+
+def _weight_operand(plan: PackPlan) -> int:
+    """Return the LUTs that pack the weights of one multiplier: adders, and a choice of layouts."""
+    layouts = {(word.w_port, word.w_add, _offsets(word.weights)) for word in plan.words}
+    port_bits = max(word.w_port for word in plan.words)
+    return (weight_lanes(plan) - 1) * slice_bits(plan) + port_bits * multiplexer(len(layouts))
+
+
+def _act_operand(plan: PackPlan) -> int:
+    """Return the LUTs that choose the activations of one multiplier (shared by all PEs).
+
+    Lanes of activations do not overlap, so that packing them is wiring.
+    """
+    columns = [tuple(lane.column for lane in word.acts) for word in plan.words]
+    layouts = {
+        (word.a_port, word.a_sub, plan.parts[word.part].a_low, _offsets(word.acts), chosen)
+        for word, chosen in zip(plan.words, columns, strict=True)
+    }
+    return max(word.a_port for word in plan.words) * multiplexer(len(layouts))
+
+
+def _offsets(lanes: tuple[WeightLane, ...] | tuple[ActLane, ...]) -> tuple[int, ...]:
+    return tuple(lane.offset for lane in lanes)
+
+
+def _remembered_bits(mac: MacArray, plan: PackPlan) -> int:
+    """Return the registers beside one accumulator: carries of canaries or sums of known bits.
+
+    An accumulator that is decoded in every cycle remembers nothing.
+    """
+    if not plan.known_bits or mac.decode_cycles == 1:
+        return 0
+    return (max(len(word.fields) for word in plan.words) - 1) * tally_bits(plan, mac.decode_cycles)
 
 
 def _requantise(requant: Requantise, lane_dsps: int) -> Usage:

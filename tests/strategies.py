@@ -27,8 +27,11 @@ from hw.ir import (
     sources,
 )
 from hw.ir_verify import infer
-from hw.packing.plan import ActLane, PackPlan, Piece, WeightLane, Word
+from hw.packing import geometry
+from hw.packing.geometry import Cut
+from hw.packing.plan import ActLane, PackPlan, WeightLane, Word
 from hw.packing.table import table
+from tests.packing_samples import sample_plans
 
 CHANNELS = (1, 2, 3, 4, 6)
 
@@ -78,9 +81,11 @@ def chain_design(draw, graphs: st.SearchStrategy[Graph] | None = None) -> Design
 def legal_layer(draw, stage, dsp_type: str, in_parallel: int, port_bits: int = 64) -> LayerDesign:
     """Any plan and folding that `stage` may have behind words of `in_parallel` channels."""
     conv, source = stage.conv, stage.source
-    plans = table(dsp_type, conv.kernel, conv.w_format.narrow).plans(
-        conv.w_format.bits, source.bits
-    )
+    bits = (conv.w_format.bits, source.bits)
+    plans = table(dsp_type, conv.kernel, conv.w_format.narrow).plans(*bits)
+    if draw(st.booleans()):
+        samples = sample_plans(conv.kernel, *bits, conv.w_format.narrow, dsp_type)
+        plans += tuple(samples.values())
     mappings = [
         (plan, pe)
         for plan in plans
@@ -272,11 +277,17 @@ def ultranet_shape(height: int = 160, width: int = 320, w_bits: int = 4, a_bits:
 def bare_plan(
     kernel: int, w_bits: int, a_bits: int, groups: int = 1, taps: int = 1, columns: int = 1
 ) -> PackPlan:
-    """A plan that has the lanes of a packing but no fields: enough to fold, not to multiply."""
-    weights = tuple(
-        WeightLane(tap + taps * group, group, tap) for group in range(groups) for tap in range(taps)
-    )
+    """A plan that has the lanes of a packing but no fields: enough to fold, not to multiply.
+
+    Its words are runs of `taps` neighbouring taps, the last one shorter if need be.
+    """
     acts = tuple(ActLane(column, 0, column) for column in range(columns))
-    word = Word(27, 18, weights, acts, (), 1 - (1 << (w_bits - 1)), 0, 0, 0)
-    piece = Piece(word, None, 0, w_bits)
-    return PackPlan("dsp48e2", kernel, w_bits, a_bits, True, "filter", "every", 1, 0, (piece,), 2.0)
+    words = []
+    for first in range(0, kernel, taps):
+        run = range(first, min(first + taps, kernel))
+        lanes = [(group, tap) for group in range(groups) for tap in run]
+        weights = tuple(WeightLane(offset, *label) for offset, label in enumerate(lanes))
+        words.append(Word(0, 27, 18, weights, acts, ()))
+    parts = geometry.parts(w_bits, a_bits, True, Cut())
+    numbers = (kernel, w_bits, a_bits, True, "every", 1, 0, False, groups, columns)
+    return PackPlan("dsp48e2", *numbers, parts, tuple(words), lut_per_mac=2.0)

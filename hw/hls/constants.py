@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers of the C++ tables: weight ROMs, requantisation constants, biases of the head."""
+"""Numbers of the C++ tables: array ROMs, requantisation constants, biases of the head."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,9 @@ import numpy as np
 from hw.chain import Stage
 from hw.hls.build_plan import HlsError
 from hw.intmath import ceil_div, signed_bits
+from hw.mac_words import bias_bits, slice_bits, weight_lanes
+from hw.packing.emulate import weight_slice
+from hw.packing.plan import PackPlan, Part, Word
 from hw.pipeline import MacArray, OutputPort, Requantise
 
 CHUNK_BITS = 64  # one element of a ROM word in C++
@@ -29,30 +32,71 @@ class RequantConstants:
     shift: int
 
 
-def weight_rom(weights: np.ndarray, array: MacArray, w_bits: int) -> np.ndarray:
+def weight_rom(weights: np.ndarray, array: MacArray, plan: PackPlan) -> np.ndarray:
     """Return the ROM of every PE, uint64 `[pe, depth, chunks]`.
 
     `weights` `[K, K, in, out]`. Word order and element order: docs/cycles.md, MacArray; a chunk
-    holds 64 // w_bits elements, the first in the low bits.
+    holds as many elements as fit into 64 bits, the first in the low bits.
     """
-    K, M, G = array.kernel, array.out_channels, array.groups
-    steps, taps, rows, pe = array.tap_steps, array.taps, array.kernel_rows, array.pe
-    padded = np.pad(weights, ((0, 0), (0, steps * taps - K), (0, 0), (0, 0)))
-    split = padded.reshape(
-        K // rows,
-        rows,
-        steps,
-        taps,
-        array.in_channels // array.simd,
-        array.simd,
-        M // (pe * G),
-        pe,
-        G,
+    lanes, tiles = array.simd * array.kernel_rows, _tiles(weights, array)
+    shape = (*tiles.shape[:2], plan.word_steps, tiles.shape[2])
+    slices = np.zeros((*shape, lanes, weight_lanes(plan)), np.int64)
+    biases = np.zeros((*shape, ceil_div(lanes, array.link)), np.int64)
+    for step, word in enumerate(plan.words):
+        part = plan.parts[word.part]
+        places = [(lane.group, lane.tap) for lane in word.weights]
+        picked = np.stack([tiles[..., group, tap] for group, tap in places], -1)
+        values = weight_slice(part, plan, picked)
+        slices[:, :, step, ..., : len(places)] = values
+        first_lanes = range(0, lanes, array.link)
+        biases[:, :, step] = np.add.reduceat(_biases(plan, word, values), first_lanes, -1)
+    parts = [_chunks(slices.reshape(*slices.shape[:4], -1), slice_bits(plan))]
+    if plan.biased:
+        parts.append(_chunks(biases, bias_bits(plan, lanes)))
+    return np.concatenate(parts, -1).reshape(array.pe, -1, sum(part.shape[-1] for part in parts))
+
+
+def start_rom(weights: np.ndarray, array: MacArray, plan: PackPlan) -> np.ndarray:
+    """Return what the partial sums start from, int64 `[out_parallel, channels / out_parallel]`.
+
+    That is the sum of z (`hw.packing.plan`) over all weights of a channel and all their parts.
+    """
+    total = sum(
+        _least(plan, part, weight_slice(part, plan, weights)) << part.w_low + part.a_low
+        for part in plan.parts
     )
-    # -> pe | out group, row group, channel group, tap step | row, channel, group, tap
-    words = split.transpose(7, 6, 0, 4, 2, 1, 5, 8, 3)
-    elements = rows * array.simd * G * taps
-    return _chunks(words.reshape(pe, -1, elements), w_bits)
+    return _by_lane(total.sum((0, 1, 2)).tolist(), array.pe * array.groups)
+
+
+def _tiles(weights: np.ndarray, array: MacArray) -> np.ndarray:
+    """Return `weights` as [pe, out group, kernel row group and channel group, lane, group, tap]."""
+    K, C, M, rows, pe, G = (
+        array.kernel,
+        array.in_channels,
+        array.out_channels,
+        array.kernel_rows,
+        array.pe,
+        array.groups,
+    )
+    split = weights.astype(np.int64).reshape(
+        K // rows, rows, K, C // array.simd, array.simd, M // (pe * G), pe, G
+    )
+    # -> pe, out group | row group, channel group | row, channel | group, tap
+    ordered = split.transpose(6, 5, 0, 3, 1, 4, 7, 2)
+    return ordered.reshape(pe, M // (pe * G), -1, rows * array.simd, G, K)
+
+
+def _least(plan: PackPlan, part: Part, slices: np.ndarray) -> np.ndarray:
+    """Return z of every slice (`Part.least`, elementwise)."""
+    known = slices if plan.folded else np.full_like(slices, part.w_lo)
+    return part.a_hi * np.minimum(known, 0)
+
+
+def _biases(plan: PackPlan, word: Word, slices: np.ndarray) -> np.ndarray:
+    """Return C of equation (P), without the part of w_add, of every word of `slices`."""
+    ones = sum(1 << lane.offset for lane in word.acts)
+    terms = word.a_sub * slices - _least(plan, plan.parts[word.part], slices) * ones
+    return (terms << np.array([lane.offset for lane in word.weights])).sum(-1)
 
 
 def _chunks(elements: np.ndarray, bits: int) -> np.ndarray:
@@ -60,8 +104,8 @@ def _chunks(elements: np.ndarray, bits: int) -> np.ndarray:
     per_chunk = CHUNK_BITS // bits
     count = ceil_div(elements.shape[-1], per_chunk)
     padding = count * per_chunk - elements.shape[-1]
-    padded = np.pad(elements, ((0, 0), (0, 0), (0, padding)))
-    fields = (padded & ((1 << bits) - 1)).astype(np.uint64)
+    padded = np.pad(elements, [(0, 0)] * (elements.ndim - 1) + [(0, padding)])
+    fields = padded.astype(np.uint64) & np.uint64((1 << bits) - 1)
     fields = fields.reshape(*elements.shape[:-1], count, per_chunk)
     shifts = (np.arange(per_chunk) * bits).astype(np.uint64)
     return np.bitwise_or.reduce(fields << shifts, -1)

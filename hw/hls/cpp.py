@@ -14,8 +14,13 @@ def struct(name: str, members: Sequence[str]) -> str:
 
 
 def constant(name: str, value: int) -> str:
-    """Return a static integer constant (members of type bool take True and False)."""
-    kind, text = ("bool", str(value).lower()) if isinstance(value, bool) else ("int", value)
+    """Return a static constant: a bool, an int or, from 2^31 on, a long long."""
+    if isinstance(value, bool):
+        kind, text = "bool", str(value).lower()
+    elif -(1 << 31) < value < 1 << 31:
+        kind, text = "int", value
+    else:
+        kind, text = "long long", f"{value}LL"
     return f"static constexpr {kind} {name} = {text};"
 
 

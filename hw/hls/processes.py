@@ -8,9 +8,9 @@ import numpy as np
 from hw.chain import Stage
 from hw.cycles import reuse_iterations
 from hw.design import LayerDesign
-from hw.hls.constants import head_bias, requant_constants, weight_rom
+from hw.hls.constants import head_bias, requant_constants, start_rom, weight_rom
 from hw.hls.cpp import constant, struct, table
-from hw.hls.pieces import piece_structs
+from hw.hls.words import plan_numbers, word_structs
 from hw.pipeline import InputPort, MacArray, OutputPort, Pool, Process, Requantise, Window
 
 Named = tuple[tuple[str, str], ...]  # (name, C++ text) pairs
@@ -57,10 +57,14 @@ def process_text(process: Process, stage: Stage, layer: LayerDesign) -> ProcessT
 
 def _mac_array(process: MacArray, stage: Stage, layer: LayerDesign) -> tuple[Named, Named]:
     plan = layer.plan
-    config = _config(process, w_bits=plan.w_bits, a_bits=plan.a_bits, chain=plan.chain)
-    rom = weight_rom(stage.conv.weights, process, plan.w_bits)
-    pieces = piece_structs(plan, process.name)
-    return (config, *pieces), (_table("mixq::rom_word", f"{process.name}_weights", rom),)
+    lanes = process.simd * process.kernel_rows
+    config = _config(process, **plan_numbers(plan, lanes, process.decode_cycles))
+    rom = weight_rom(stage.conv.weights, process, plan)
+    start = start_rom(stage.conv.weights, process, plan)
+    return (config, *word_structs(plan, process.name)), (
+        _table("mixq::rom_word", f"{process.name}_weights", rom),
+        _table("long long", f"{process.name}_start", start),
+    )
 
 
 def _requantise(process: Requantise, stage: Stage) -> tuple[Named, Named]:

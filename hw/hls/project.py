@@ -87,7 +87,7 @@ def _layers(design: Design) -> str:
     return "\n".join(
         f"| {layer.name} | {layer.plan.w_bits} x {layer.plan.a_bits} "
         f"| {layer.folding.pe} x {layer.folding.simd} x {layer.folding.kernel_rows} "
-        f"| {layer.plan.technique}: {layer.plan.groups} channels, {layer.plan.taps} taps, "
-        f"{layer.plan.columns} columns, {layer.plan.dsps} DSP per word |"
+        f"| {layer.plan.kernel} taps x {layer.plan.groups} channels x {layer.plan.columns} columns "
+        f"in {layer.plan.word_steps} cycles, decode {layer.plan.mode} |"
         for layer in design.layers
     )

@@ -2,7 +2,7 @@
 """Port-exact emulation of packed multiplications, vectorised over numpy int64.
 
 The decoder sees what hardware sees: the accumulator P modulo 2^p_bits and, for `known_bits` = t,
-the t low bits of every field, computed from the t low bits of the operands.
+the t low bits of every field, computed from low operand bits beside the DSP.
 """
 
 from typing import Literal
@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from hw.device import dsp
-from hw.packing.plan import ActLane, PackError, PackPlan, Piece, WeightLane, Word
+from hw.packing.plan import ActLane, PackError, PackPlan, Part, WeightLane, Word
 
 Ports = Literal["check", "wrap"]
 
@@ -18,138 +18,184 @@ Ports = Literal["check", "wrap"]
 def emulate(
     plan: PackPlan, weights: np.ndarray, acts: np.ndarray, ports: Ports = "check"
 ) -> np.ndarray:
-    """Return the field sums that the DSPs and their decoders produce.
+    """Return the outputs of a tile that the DSP and its decoder produce.
 
-    `weights` int64 `[..., N, weight lanes]` and `acts` `[..., N, activation lanes]` hold the
-    operands of N successive multiplications in lane order; leading axes broadcast. The result
-    `[..., fields]` has the field order of the plan's words. A word that overflows its port raises
-    PackError ("check") or loses its upper bits as in silicon ("wrap").
+    `weights` int64 `[..., N, groups, kernel]` and unsigned `acts` `[..., N, columns]` hold the
+    operands of N successive tiles, all summed; leading axes broadcast. Result `[..., groups,
+    columns + kernel - 1]`: output column - tap at index column - tap + kernel - 1. N above the
+    plan's chain is decoded in pieces. A word that overflows its port raises PackError ("check") or
+    loses its upper bits as in silicon ("wrap").
     """
-    return sum(
-        emulate_word(
-            piece.word,
-            plan.known_bits,
-            dsp(plan.dsp).p_bits,
-            *operands(piece, weights, acts),
-            ports,
-        )
-        << piece.low
-        for piece in plan.pieces
-    )
+    out = np.zeros((*_leading(weights[..., 0, 0], acts[..., 0]), *_tile(plan)), np.int64)
+    for word in plan.words:
+        part = plan.parts[word.part]
+        w = weight_slice(part, plan, weights[..., *_weight_index(word)])
+        a = act_slice(part, acts[..., [lane.column for lane in word.acts]])
+        sums = emulate_word(plan, word, w, a, ports) << (part.w_low + part.a_low)
+        for index, field in enumerate(word.fields):
+            group, _, shift = word.output(field.terms[0])
+            out[..., group, shift + plan.kernel - 1] += sums[..., index]
+    return out
 
 
 def expected(plan: PackPlan, weights: np.ndarray, acts: np.ndarray) -> np.ndarray:
-    """Return the same sums by the plain definition: products of lanes that share an output."""
-    return expected_word(plan.pieces[0].word, weights, acts)
+    """Return the same outputs by the plain definition: sum of w[g, k] a[column]."""
+    out = np.zeros((*_leading(weights[..., 0, 0], acts[..., 0]), *_tile(plan)), np.int64)
+    for tap in range(plan.kernel):
+        for column in range(plan.columns):
+            products = weights[..., tap] * acts[..., column, None]
+            out[..., column - tap + plan.kernel - 1] += products.sum(-2)
+    return out
 
 
-def operands(piece: Piece, weights: np.ndarray, acts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what `piece` multiplies: its bits of the split operand and all of the other one."""
-    match piece.split:
-        case "w":
-            return _bits(weights, piece.low, piece.word.w_lo, piece.bits), acts
-        case "a":
-            return weights, _bits(acts, piece.low, piece.word.a_lo, piece.bits)
-        case _:
-            return weights, acts
+def _leading(weights: np.ndarray, acts: np.ndarray) -> tuple[int, ...]:
+    return np.broadcast_shapes(weights.shape[:-1], acts.shape[:-1])
 
 
-def _bits(values: np.ndarray, low: int, least: int, bits: int) -> np.ndarray:
-    shifted = values >> low
-    return shifted if least < 0 else shifted & ((1 << bits) - 1)
+def _tile(plan: PackPlan) -> tuple[int, int]:
+    return plan.groups, plan.columns + plan.kernel - 1
+
+
+def _weight_index(word: Word) -> tuple[list[int], list[int]]:
+    return [lane.group for lane in word.weights], [lane.tap for lane in word.weights]
+
+
+def weight_slice(part: Part, plan: PackPlan, weights: np.ndarray) -> np.ndarray:
+    """Return the slice of `weights` that `part` multiplies."""
+    values = (weights + part.w_round) >> part.w_low
+    if part.w_low + part.w_bits == plan.w_bits:
+        return values  # the top part keeps the sign
+    values = values & ((1 << part.w_bits) - 1)
+    return values - ((values > part.w_hi).astype(np.int64) << part.w_bits)
+
+
+def act_slice(part: Part, acts: np.ndarray) -> np.ndarray:
+    """Return the slice of `acts` that `part` multiplies."""
+    return (acts >> part.a_low) & part.a_hi
 
 
 def emulate_word(
-    word: Word,
-    known_bits: int,
-    p_bits: int,
-    weights: np.ndarray,
-    acts: np.ndarray,
-    ports: Ports = "check",
+    plan: PackPlan, word: Word, weights: np.ndarray, acts: np.ndarray, ports: Ports = "check"
 ) -> np.ndarray:
-    """Return the decoded sums `[..., fields]` of N multiplications of one word (see emulate)."""
+    """Return the sums v `[..., fields]` of N multiplications of one word.
+
+    `weights` `[..., N, weight lanes]`, `acts` `[..., N, activation lanes]`: slices of the part.
+    """
     count = max(weights.shape[-2], acts.shape[-2])
-    packed = pack(word.weights, weights, word.w_port, ports)
-    packed = packed * pack(word.acts, acts, word.a_port, ports)
-    mask = (1 << p_bits) - 1
-    result = (packed.sum(axis=-1) + (word.bias(count) & mask)) & mask
-    known = known_low_bits(word, known_bits, weights, acts)
-    return decode(word, known_bits, p_bits, count, result, known)
+    weights, acts = (_stretch(values, count) for values in (weights, acts))
+    decode = canary if plan.mode == "canary" else direct
+    total = constants(plan, word, weights)
+    for first in range(0, count, plan.chain):
+        run = slice(first, first + plan.chain)
+        total = total + decode(plan, word, weights[..., run, :], acts[..., run, :], ports)
+    return total
 
 
-def pack(
-    lanes: tuple[WeightLane, ...] | tuple[ActLane, ...],
-    values: np.ndarray,
-    port_bits: int,
-    ports: Ports,
+def _stretch(values: np.ndarray, count: int) -> np.ndarray:
+    return np.broadcast_to(values, (*values.shape[:-2], count, values.shape[-1]))
+
+
+def constants(plan: PackPlan, word: Word, weights: np.ndarray) -> np.ndarray:
+    """Return sum of z(w) `[..., fields]`, what a decoded field lacks."""
+    least = _least(plan, word, weights)
+    return np.stack([sum(least[..., i] for i, _ in f.terms).sum(-1) for f in word.fields], -1)
+
+
+def _least(plan: PackPlan, word: Word, weights: np.ndarray) -> np.ndarray:
+    part = plan.parts[word.part]
+    if plan.folded:
+        return part.a_hi * np.minimum(weights, 0)
+    return np.full_like(weights, part.least(False, 0))
+
+
+def increments(
+    plan: PackPlan, word: Word, weights: np.ndarray, acts: np.ndarray, ports: Ports
 ) -> np.ndarray:
-    """Return the port words `[...]` of lane values `[..., lanes]`, as signed integers."""
-    words = sum(values[..., index] << lane.offset for index, lane in enumerate(lanes))
+    """Return what each product adds to P `[..., N]`: equation (P) of `hw.packing.plan`."""
+    value = combine(word.weights, weights)
+    w_word = to_port(value + word.w_add, word.w_port, ports)
+    a_word = to_port(combine(word.acts, acts) - word.a_sub, word.a_port, ports)
+    ones = sum(1 << lane.offset for lane in word.acts)
+    bias = word.a_sub * value - combine(word.weights, _least(plan, word, weights)) * ones
+    return w_word * a_word + (bias - word.w_add * a_word)
+
+
+def combine(lanes: tuple[WeightLane, ...] | tuple[ActLane, ...], values: np.ndarray) -> np.ndarray:
+    """Return sum of values[..., lane] 2^offset."""
+    return sum(values[..., index] << lane.offset for index, lane in enumerate(lanes))
+
+
+def to_port(words: np.ndarray, port_bits: int, ports: Ports) -> np.ndarray:
+    """Return `words` as a signed port of `port_bits` bits carries them."""
     half = 1 << (port_bits - 1)
     wrapped = ((words + half) & ((1 << port_bits) - 1)) - half
     if ports == "check" and not np.array_equal(wrapped, words):
-        first = np.argwhere(wrapped != words)[0]
+        first = words[tuple(np.argwhere(wrapped != words)[0])]
         raise PackError(
-            f"word {words[tuple(first)]} of lanes {values[tuple(first)].tolist()} does not fit a "
-            f"signed {port_bits}-bit port ({-half}..{half - 1})"
+            f"word {first} does not fit a signed {port_bits}-bit port ({-half}..{half - 1})"
         )
     return wrapped
 
 
 def known_low_bits(
-    word: Word, known_bits: int, weights: np.ndarray, acts: np.ndarray
+    plan: PackPlan, word: Word, weights: np.ndarray, acts: np.ndarray
 ) -> list[np.ndarray]:
-    """Return u mod 2^t per field (u = sum of the products - N lo), from low operand bits only."""
-    count = max(weights.shape[-2], acts.shape[-2])
-    mask = (1 << known_bits) - 1
-    low_weights, low_acts = weights & mask, acts & mask
+    """Return u mod 2^t of every product `[..., N]`, per field, from low operand bits only."""
+    mask = (1 << plan.known_bits) - 1
+    low, acts = weights & mask, acts & mask
+    least = _least(plan, word, weights) & mask
     return [
-        (_dot(field.terms, low_weights, low_acts) - count * field.lo) & mask
+        sum(low[..., i] * acts[..., j] - least[..., i] for i, j in field.terms) & mask
         for field in word.fields
     ]
 
 
-def decode(
-    word: Word,
-    known_bits: int,
-    p_bits: int,
-    count: int,
-    result: np.ndarray,
-    known: list[np.ndarray],
+def direct(
+    plan: PackPlan, word: Word, weights: np.ndarray, acts: np.ndarray, ports: Ports
 ) -> np.ndarray:
-    """Return the sums `[..., fields]` in P = `result` after `count` multiplications.
-
-    The rule of `hw.packing.plan`, lowest field first; `known` holds each field's t low bits.
-    """
+    """Return u `[..., fields]` of all N products, decoded once: the rule of `hw.packing.plan`."""
+    mask = (1 << dsp(plan.dsp).p_bits) - 1
+    rest = increments(plan, word, weights, acts, ports).sum(-1) & mask
+    known = [value.sum(-1) for value in known_low_bits(plan, word, weights, acts)]
     sums = []
     for index, field in enumerate(word.fields):
-        slice_ = result >> field.offset
-        if known_bits and index + 1 < len(word.fields):
-            slice_ = slice_ - (known[index + 1] << (word.fields[index + 1].offset - field.offset))
-        value = slice_ & ((1 << field.bits) - 1)
-        result = (result - (value << field.offset)) & ((1 << p_bits) - 1)
-        sums.append(value + count * field.lo)
+        value = rest >> field.offset
+        if plan.known_bits and index + 1 < len(word.fields):
+            delta = word.fields[index + 1].offset - field.offset
+            value = value - ((known[index + 1] & ((1 << plan.known_bits) - 1)) << delta)
+        value = value & ((1 << field.bits) - 1)
+        rest = (rest - (value << field.offset)) & mask
+        sums.append(value)
     return np.stack(sums, axis=-1)
 
 
-def expected_word(word: Word, weights: np.ndarray, acts: np.ndarray) -> np.ndarray:
-    """Return the sums `[..., fields]` of the products whose lanes name the field's output."""
-    return np.stack(
-        [_dot(output_terms(word, field.terms[0]), weights, acts) for field in word.fields], axis=-1
-    )
+def canary(
+    plan: PackPlan, word: Word, weights: np.ndarray, acts: np.ndarray, ports: Ports
+) -> np.ndarray:
+    """Return u `[..., fields]` of all N products, carries between lanes counted in every cycle.
 
-
-def output_terms(word: Word, first: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """Return all lane pairs with the output (group, row, column - tap) of the pair `first`."""
-    pairs = [(i, j) for i in range(len(word.weights)) for j in range(len(word.acts))]
-    return tuple(pair for pair in pairs if output(word, pair) == output(word, first))
-
-
-def output(word: Word, term: tuple[int, int]) -> tuple[int, int, int]:
-    """Return the output (group, row, column - tap) that a product of two lanes belongs to."""
-    weight, act = word.weights[term[0]], word.acts[term[1]]
-    return weight.group, act.row, act.column - weight.tap
-
-
-def _dot(terms: tuple[tuple[int, int], ...], weights: np.ndarray, acts: np.ndarray) -> np.ndarray:
-    return sum(weights[..., i] * acts[..., j] for i, j in terms).sum(axis=-1)
+    Lane k is the slice of P between f_k and f_(k+1). Its t low bits after a product are those
+    before it, plus the product's own (known), plus the carry out of the lane below, which is
+    therefore known modulo 2^t; the lanes' values follow from the counted carries. The top lane
+    takes in carries beside its own value, so that value is read modulo its width.
+    """
+    mask, t = (1 << dsp(plan.dsp).p_bits) - 1, plan.known_bits
+    adds = increments(plan, word, weights, acts, ports)
+    known = known_low_bits(plan, word, weights, acts)
+    offsets = [field.offset for field in word.fields]
+    p = np.zeros(adds.shape[:-1], np.int64)
+    carries = [np.zeros_like(p) for _ in offsets]
+    for n in range(adds.shape[-1]):
+        after = (p + adds[..., n]) & mask
+        for k in range(1, len(offsets)):
+            seen = (after >> offsets[k]) - (p >> offsets[k]) - known[k][..., n]
+            carries[k] = carries[k] + (seen & ((1 << t) - 1))
+        p = after
+    sums = []
+    for k, (low, high) in enumerate(zip(offsets, [*offsets[1:], None], strict=True)):
+        if high is None:
+            sums.append(((p >> low) - carries[k]) & (mask >> low))
+        else:
+            lane = (p >> low) & ((1 << (high - low)) - 1)
+            sums.append(lane + (carries[k + 1] << (high - low)) - carries[k])
+    return np.stack(sums, axis=-1)

@@ -1,28 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """PackPlan: a complete, machine-readable description of how small products share one DSP.
 
-Weights sit at bit offsets o_i on one port, activations at p_j on the other:
+A plan covers a *tile*: `kernel` taps of a kernel row, `groups` output channels and `columns`
+feature-map columns, all their products. One DSP runs the plan's words in turn, one a cycle. A word
+multiplies every one of its weight lanes with every one of its activation lanes; weights sit at bit
+offsets o_i on one port, activations at p_j on the other:
 
     W = sum_i w_i 2^o_i,   A = sum_j a_j 2^p_j,   W A = sum_f v_f 2^f,   f = o_i + p_j
 
 A weight lane has a label (group, tap), an activation lane (row, column). Products may share a field
-only if they belong to one output (group, row, column - tap).
+only if they belong to one output (group, row, column - tap). Activations are unsigned codes; signed
+ones enter as a + 2^(a_bits - 1), and the difference is a constant of the weights.
 
-Decoding (`chain` = N products W A are summed in the DSP before it). With the constant
-`bias` = -sum_f N lo_f 2^f added, every field u_f = v_f - N lo_f is >= 0. From low to high
-with delta_k = f_{k+1} - f_k and the t low bits of u_{k+1} known from logic outside the DSP:
+What P holds. z(w) is the least that one product can be: M min(0, w) in a *folded* plan, where the
+weight is known, else M min(0, w_lo); M is the greatest activation. With the port tricks
+W' = W + w_add (C-port flush) and A' = A - a_sub (flipped top bit), every product adds
 
-    u_k = ((P >> f_k) - ((u_{k+1} mod 2^t) << delta_k)) mod 2^(delta_k + t);  P -= u_k << f_k
+    W' A' + C,   C = -w_add A' + a_sub W + sum_i -z(w_i) 2^o_i sum_j 2^p_j                        (P)
 
-Exact iff N (hi_k - lo_k) + 1 <= 2^(delta_k + t) for every k, delta_k >= max(t, 1), and the top
-field fits in what is left of the accumulator (same rule with t = 0).
+which is sum_f u_f 2^f with u_f = sum over the field of (w a - z(w)) in [0, spread_f]. So a decoded
+field is u_f, and v_f = u_f + sum z(w): the sum of all z(w) of an output is a constant of its
+weights, which the array's partial sums start from.
+
+Decoding after N products ("every": N = 1, "chain": N <= chain). From low to high with delta_k =
+f_(k+1) - f_k and the t low bits of u_(k+1) known from logic outside the DSP:
+
+    u_k = ((P >> f_k) - ((u_(k+1) mod 2^t) << delta_k)) mod 2^(delta_k + t);  P -= u_k << f_k
+
+Exact iff N spread_k < 2^(delta_k + t), delta_k >= max(t, 1), and the top field fits in what is left
+of the accumulator (the same rule with t = 0). "canary": docs/packing.md, section 4.
 """
 
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
-
-from hw.intmath import ceil_div
 
 
 class PackError(ValueError):
@@ -51,72 +62,76 @@ class ActLane:
 class Field:
     """A sum of products inside the result word.
 
-    `terms` are (weight lane index, activation lane index) pairs; `lo`..`hi` bound the field after
-    ONE multiplication; `bits` is the slice read by the decoder (delta + t, or what is left on top).
+    `terms` are (weight lane index, activation lane index) pairs; `spread` bounds u_f after ONE
+    product; `bits` is the slice read by the decoder (delta + t, or what is left on top).
     """
 
     offset: int
     bits: int
     terms: tuple[tuple[int, int], ...]
-    lo: int
-    hi: int
+    spread: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Slices of both operands; a product is sum over parts of (slices' product) 2^(w_low + a_low).
+
+    Weight slice: (w + w_round) >> w_low, cut to `w_bits` bits where a part lies above it; it spans
+    `w_lo`..`w_hi`, signed iff w_lo < 0. Activation slice: bits [a_low, a_low + a_bits).
+    `w_round` = 2^(w_low - 1) where the part below is signed, else 0.
+    """
+
+    w_low: int
+    w_bits: int
+    w_round: int
+    w_lo: int
+    w_hi: int
+    a_low: int
+    a_bits: int
+
+    @property
+    def a_hi(self) -> int:
+        """The greatest activation slice, M."""
+        return (1 << self.a_bits) - 1
+
+    def least(self, folded: bool, weight: int) -> int:
+        """Return z: the least product of slice `weight`, or of any slice unless `folded`."""
+        return self.a_hi * min(0, weight if folded else self.w_lo)
+
+    def spread(self, folded: bool) -> int:
+        """Return the greatest w a - z(w) of one product."""
+        if folded:
+            return self.a_hi * max(-self.w_lo, self.w_hi)
+        return self.a_hi * (max(self.w_hi, 0) - min(self.w_lo, 0))
 
 
 @dataclass(frozen=True)
 class Word:
-    """One multiplication: lanes, fields and the legality means used.
+    """One multiplication of slices of part `part` (its index in the plan).
 
-    `w_port`/`a_port`: width in bits of the signed port that carries weights / activations.
-    `w_lo`..`w_hi` and `a_lo`..`a_hi`: range of one weight / activation as it is packed (after an
-    operand split, the range of the piece). Lanes are sorted by offset, fields too.
-    `c_port_flush`, `msb_flip`: port tricks of docs/packing.md (unused by the plain search).
+    `w_port`/`a_port`: width in bits of the signed port that carries weights / activations. Lanes
+    are sorted by offset, fields too. `w_add` (C-port flush) and `a_sub` (flipped top bit): see (P),
+    0 where unused.
     """
 
+    part: int
     w_port: int
     a_port: int
     weights: tuple[WeightLane, ...]
     acts: tuple[ActLane, ...]
     fields: tuple[Field, ...]
-    w_lo: int
-    w_hi: int
-    a_lo: int
-    a_hi: int
-    c_port_flush: bool = False
-    msb_flip: bool = False
+    w_add: int = 0
+    a_sub: int = 0
 
     @property
-    def groups(self) -> int:
-        """Output channels per word."""
-        return 1 + max(lane.group for lane in self.weights)
+    def macs(self) -> int:
+        """Products of one multiplication (of slices, where an operand is split)."""
+        return len(self.weights) * len(self.acts)
 
-    @property
-    def taps(self) -> int:
-        """Neighbouring kernel taps per word."""
-        return 1 + max(lane.tap for lane in self.weights)
-
-    @property
-    def columns(self) -> int:
-        """Neighbouring feature-map columns per word."""
-        return 1 + max(lane.column for lane in self.acts)
-
-    def bias(self, chain: int) -> int:
-        """Constant that makes every field non-negative after `chain` accumulations."""
-        return -sum((chain * field.lo) << field.offset for field in self.fields)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One multiplication of a plan: the bits [low, low + bits) of the split operand.
-
-    The plan's product is sum over pieces of word(piece) * 2^low. `split` names the operand that is
-    cut ("w", "a") or is None when the plan has one piece. Pieces above the lowest are signed when
-    the operand is; lower pieces are unsigned.
-    """
-
-    word: Word
-    split: Literal["w", "a"] | None
-    low: int
-    bits: int
+    def output(self, term: tuple[int, int]) -> tuple[int, int, int]:
+        """Return the output (group, row, column - tap) that a pair of lanes belongs to."""
+        weight, act = self.weights[term[0]], self.acts[term[1]]
+        return weight.group, act.row, act.column - weight.tap
 
 
 Mode = Literal["every", "chain", "canary"]
@@ -135,9 +150,10 @@ class Proof:
 class PackPlan:
     """A plan for one (dsp, kernel, w_bits, a_bits, narrow) cell.
 
-    `chain` products may be summed in the DSP before decoding; `known_bits` = t of the decode rule.
-    All pieces have the same lanes' labels (groups, taps, columns), one DSP each.
-    `lut_per_mac`: estimate of decode and accumulation logic, +-60 % until calibrated by synthesis.
+    `chain`: products that may be summed in P before decoding; `known_bits` = t of the decode rule.
+    `groups` x `kernel` x `columns` is the tile. `parts` hold the operands' slices, `words` every
+    product of every part exactly once; they run in turn on one multiplier. `multipliers` of a DSP
+    block run side by side. `lut_per_mac`: estimate of decoding, accumulation and known bits.
     """
 
     dsp: str
@@ -145,37 +161,30 @@ class PackPlan:
     w_bits: int
     a_bits: int
     narrow: bool
-    technique: Literal["filter", "kernel"]
     mode: Mode
     chain: int
     known_bits: int
-    pieces: tuple[Piece, ...]
-    lut_per_mac: float
+    folded: bool
+    groups: int
+    columns: int
+    parts: tuple[Part, ...]
+    words: tuple[Word, ...]
+    multipliers: int = 1
+    lut_per_mac: float = 0.0
     proof: Proof | None = None
 
     @property
-    def groups(self) -> int:
-        return self.pieces[0].word.groups
-
-    @property
-    def taps(self) -> int:
-        return self.pieces[0].word.taps
-
-    @property
-    def columns(self) -> int:
-        return self.pieces[0].word.columns
-
-    @property
-    def dsps(self) -> int:
-        """DSP blocks that one word occupies."""
-        return len(self.pieces)
-
-    @property
-    def tap_steps(self) -> int:
-        """Cycles that one kernel row of one input channel takes: ceil(kernel / taps)."""
-        return ceil_div(self.kernel, self.taps)
+    def word_steps(self) -> int:
+        """Cycles that one tile takes: words in turn."""
+        return len(self.words)
 
     @property
     def macs_per_dsp(self) -> Fraction:
-        """Useful multiply-accumulates per DSP and cycle: K groups columns / (tap_steps dsps)."""
-        return Fraction(self.kernel * self.groups * self.columns, self.tap_steps * self.dsps)
+        """Useful multiply-accumulates per DSP and cycle: K groups columns multipliers / words."""
+        macs = self.kernel * self.groups * self.columns
+        return Fraction(macs * self.multipliers, len(self.words))
+
+    @property
+    def biased(self) -> bool:
+        """Whether C of (P) depends on the weights, so that it is stored beside them."""
+        return self.folded or any(word.a_sub for word in self.words)

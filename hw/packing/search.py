@@ -1,29 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exact search of the families of `geometry` under the legality rules of docs/packing.md."""
+"""Exact search: the fewest words that cover a tile, for every decoding of a cell.
+
+The optimum decomposes. A cut gives parts; in each part the kernel's taps fall into runs, and the
+words of a run depend on nothing but the part, the run and the decoding. So `patterns` finds the
+words of every run, `tiling` cuts tiles into their rectangles, and here the cheapest runs and cuts
+are added up, for all tiles and decodings at once.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import cache
+from typing import Literal
+
+import numpy as np
 
 from hw.device import Dsp, dsp
-from hw.packing.geometry import (
-    Geometry,
-    Part,
-    Placement,
-    Range,
-    Shape,
-    cuts,
-    lut_per_mac,
-    parts,
-)
-from hw.packing.plan import PackError
+from hw.packing.geometry import Cut, cuts, make_word, parts, port_tricks
+from hw.packing.patterns import Pattern, Rectangle, Rules, rectangles
+from hw.packing.plan import Mode, PackError, PackPlan, Part, Word
+from hw.packing.tiling import LARGEST_COLUMNS, LARGEST_GROUPS, LARGEST_WORDS, NONE, tile_words
 
 KERNELS = (1, 3, 5, 7)
 WIDEST_BITS = 8
-CHAIN_LIMIT = 1 << 12  # decoding less often than that saves nothing any more
-PLANS_PER_CELL = 12  # beyond it come low rates whose chains no layer is long enough for
-COMMON_GROUPS = (1, 2, 4, 8)  # divisors that the output channels of nearly every layer have
+LONGEST_CHAIN = 1 << 12  # decoding less often than that saves nothing any more
+CANARY_CHAIN = 1 << 8  # the least that a canary is worth its counters for
 
 
 def check_cell(kernel: int, w_bits: int, a_bits: int, narrow: bool) -> None:
@@ -39,185 +39,124 @@ def check_cell(kernel: int, w_bits: int, a_bits: int, narrow: bool) -> None:
             )
 
 
-def port_fits(port_bits: int, values: Range, lanes: int, stride: int) -> bool:
-    """Tell whether every word of `lanes` values fits a signed port of `port_bits`."""
-    ones = ((1 << (stride * lanes)) - 1) // ((1 << stride) - 1)
-    limit = 1 << (port_bits - 1)
-    return -limit <= values[0] * ones and values[1] * ones < limit
-
-
-def capacity(shape: Shape, placement: Placement, spread: int, known_bits: int, p_bits: int) -> int:
-    """Return how many products may be summed before decoding (0: not even one).
-
-    `spread` is hi - lo of one product. All fields but the top one are one step wide.
-    """
-    top = placement.w_stride * (shape.weight_lanes - 1) + placement.a_stride * (shape.columns - 1)
-    if top >= p_bits:
-        return 0
-    chain = ((1 << (p_bits - top)) - 1) // spread
-    if top:
-        step = min(placement.w_stride, placement.a_stride)
-        inner = ((1 << (step + known_bits)) - 1) // (max(shape.field_terms) * spread)
-        chain = min(chain, inner)
-    return min(chain, CHAIN_LIMIT)
-
-
-@cache
-def best_placement(
-    device: Dsp, shape: Shape, part: Part, known_bits: int
-) -> tuple[int, Placement] | None:
-    """Return the longest chain and a placement that reaches it, None if the word never fits.
-
-    Wider steps give the inner fields room and take it from the top field: the first step that
-    does not lengthen the chain ends the search of a port assignment.
-    """
-    spread, p_bits = part.spread, device.p_bits
-    least = max(1, (max(shape.field_terms) * spread).bit_length() - known_bits)
-    best = None
-    for w_port, a_port in (
-        (device.wide_bits, device.narrow_bits),
-        (device.narrow_bits, device.wide_bits),
-    ):
-        longest = 0
-        for step in range(least, p_bits):
-            placement = Placement(w_port, *shape.strides(step))
-            fits = port_fits(
-                w_port, part.weights, shape.weight_lanes, placement.w_stride
-            ) and port_fits(a_port, part.acts, shape.columns, placement.a_stride)
-            chain = fits and capacity(shape, placement, spread, known_bits, p_bits)
-            if chain <= longest:
-                break
-            longest = chain
-            if best is None or chain > best[0]:
-                best = chain, placement
-    return best
+# Decodings -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Layout:
-    """A shape that fits, its longest chain and one placement per part."""
+class Decoding:
+    """How words are decoded, see PackPlan; `chain` is what must at least be possible."""
 
-    shape: Shape
+    mode: Mode
     known_bits: int
+    folded: bool
     chain: int
-    placements: tuple[Placement, ...]
 
+    def gap_bits(self, spread: int) -> int:
+        """Return the least distance from a field of `spread` per product to the next field."""
+        t = self.known_bits
+        if self.mode == "canary":  # at most 2^t carries: spread + 2^t - 1 <= (2^t - 1) 2^gap
+            carries = (1 << t) - 1
+            return max(t, (-(-spread // carries)).bit_length())
+        return max(t, 1, (self.chain * spread).bit_length() - t)
 
-def layout(
-    device: Dsp, shape: Shape, cut_parts: tuple[Part, ...], known_bits: int
-) -> Layout | None:
-    """Return the layout of all parts with their common chain, None if one of them never fits."""
-    found = []
-    for part in cut_parts:
-        placed = best_placement(device, shape, part, known_bits)
-        if placed is None:
-            return None
-        found.append(placed)
-    chain, placements = min(chain for chain, _ in found), tuple(place for _, place in found)
-    return Layout(shape, known_bits, chain, placements)
-
-
-@cache
-def layouts(device: Dsp, cut_parts: tuple[Part, ...]) -> tuple[Layout, ...]:
-    """Return every filter and kernel shape that fits, without and with a known bit.
-
-    A word that fits still does after a lane is taken away or a bit becomes known, so each family
-    ends at its first miss.
-    """
-    filters = [Shape(1, taps, 1) for taps in range(1, max(KERNELS) + 1)]
-    kernels = [
-        [Shape(groups, 1, 1, dense) for groups in range(2, device.p_bits)]
-        for dense in (False, True)
-    ]
-    found: list[Layout | None] = []
-    for family in (filters, *kernels):
-        for shape in family:
-            first = shape
-            while known := layout(device, shape, cut_parts, 1):
-                found += [layout(device, shape, cut_parts, 0), known]
-                shape = replace(shape, columns=shape.columns + 1)
-            if shape == first:
-                break
-    return tuple(filter(None, found))
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A geometry and what it is judged by."""
-
-    geometry: Geometry
-    macs_per_dsp: Fraction
-    lut_per_mac: float
-
-    @property
-    def groups(self) -> int:
-        return self.geometry.shape.groups
-
-    def dominates(self, other: "Candidate") -> bool:
-        """Tell whether self is nowhere worse; a divisor of the other's groups is never worse."""
-        return (
-            self.macs_per_dsp >= other.macs_per_dsp
-            and self.geometry.chain >= other.geometry.chain
-            and self.lut_per_mac <= other.lut_per_mac
-            and other.groups % self.groups == 0
+    def rules(self, device: Dsp, spread: int, taps: int) -> Rules:
+        """Return the rules of words of `taps` taps whose products have the given spread."""
+        return Rules(
+            tuple(self.gap_bits(terms * spread) for terms in range(1, taps + 1)),
+            min(
+                device.p_bits - (self.chain * spread).bit_length(),
+                device.wide_bits + device.narrow_bits,
+            ),
+            device.w_mux or self.mode == "every",
+            self.folded,
         )
 
-    @property
-    def rank(self) -> tuple:
-        """Sort key: highest rate first, then cheapest, then the least restrictive shape."""
-        geometry, shape, cut = self.geometry, self.geometry.shape, self.geometry.cut
-        cost = (-self.macs_per_dsp, self.lut_per_mac, len(geometry.placements))
-        restrictions = (shape.groups, shape.columns, -geometry.chain, geometry.known_bits)
-        return *cost, *restrictions, cut.split or "", cut.low, shape.weights_dense
+    def suits(self, part: Part) -> bool:
+        """Tell whether a part has the bits that more than two known bits are taken from."""
+        return self.known_bits <= 2 or self.known_bits <= min(part.w_bits, part.a_bits)
 
 
-def candidates(
-    device: Dsp, kernel: int, w_bits: int, a_bits: int, narrow: bool
-) -> Iterator[Candidate]:
-    """Yield every cut, shape and number of known bits of a cell, each with its longest chain."""
-    for cut in cuts(w_bits, a_bits):
-        cut_parts = parts(w_bits, a_bits, narrow, cut)
-        spreads = tuple(part.spread for part in cut_parts)
-        for found in layouts(device, cut_parts):
-            shape, known_bits, chain = found.shape, found.known_bits, found.chain
-            if shape.taps <= kernel:
-                yield Candidate(
-                    Geometry(shape, cut, chain, known_bits, found.placements),
-                    shape.macs_per_dsp(kernel, len(cut_parts)),
-                    lut_per_mac(kernel, shape, spreads, chain, known_bits),
-                )
+Asked = Literal["best", "every", "chain", "canary"]
 
 
-def pareto(cell: Iterator[Candidate]) -> list[Candidate]:
-    """Return the candidates that no other dominates, best first."""
-    front: list[Candidate] = []
-    for candidate in sorted(cell, key=lambda candidate: candidate.rank):
-        if not any(kept.dominates(candidate) for kept in front):
-            front.append(candidate)
-    return front
-
-
-def thin(front: list[Candidate], count: int) -> list[Candidate]:
-    """Keep the `count` best, always with the fastest for each of COMMON_GROUPS and the cheapest.
-
-    The cheapest (LUT per MAC) is taken among single-group candidates, which suit every layer.
-    """
-    needed = {
-        next((one for one in front if one.groups == groups), front[0]) for groups in COMMON_GROUPS
+@cache
+def decodings(
+    device: Dsp,
+    mode: Asked = "best",
+    chain: int = 1,
+    known_bits: int = 4,
+    folded: bool | None = None,
+) -> tuple[Decoding, ...]:
+    """Return the decodings of a device, cheapest hardware first."""
+    doublings = [1 << n for n in range(1, LONGEST_CHAIN.bit_length())]
+    chains = sorted({max(chain, 2, device.summed), *(n for n in doublings if n > chain)})
+    lengths: dict[Mode, list[int]] = {
+        "every": [1] if chain == device.summed == 1 else [],
+        "chain": [n for n in reversed(chains) if n >= device.summed],
+        "canary": [max(chain, CANARY_CHAIN)] if device.multipliers == 1 else [],
     }
-    needed.add(min((one for one in front if one.groups == 1), key=lambda one: one.lut_per_mac))
-    others = [candidate for candidate in front if candidate not in needed]
-    return sorted(needed.union(others[: count - len(needed)]), key=front.index)
+    known = {"every": range(3), "chain": range(3), "canary": range(1, 5)}
+    return tuple(
+        Decoding(name, t, fold, length)
+        for t in range(known_bits + 1)
+        for fold in (False, True)
+        for name in ("every", "chain", "canary")
+        if mode in ("best", name) and t in known[name] and folded in (None, fold)
+        for length in lengths[name]
+    )
 
 
-def search(
-    dsp_name: str, kernel: int, w_bits: int, a_bits: int, narrow: bool = True
-) -> tuple[Geometry, ...]:
-    """Return the Pareto set of a cell over rate, chain, LUT per MAC and groups, best rate first.
+# Words of a tile -----------------------------------------------------------------------------
 
-    At most PLANS_PER_CELL geometries, among them one with a single group. Raises PackError for a
-    kernel or width without plans, DeviceError for an unknown DSP.
-    """
-    check_cell(kernel, w_bits, a_bits, narrow)
-    front = pareto(candidates(dsp(dsp_name), kernel, w_bits, a_bits, narrow))
-    return tuple(candidate.geometry for candidate in thin(front, PLANS_PER_CELL))
+
+@cache
+def run_rectangles(
+    device: Dsp, part: Part, taps: int, rules: Rules
+) -> dict[tuple[int, int], Rectangle]:
+    """Return the cheapest rectangle of every size over both assignments of the ports."""
+    ports = (device.wide_bits, device.narrow_bits)
+    found = rectangles(part, taps, ports, rules)
+    if ports[0] != ports[1]:
+        for size, rectangle in rectangles(part, taps, ports[::-1], rules).items():
+            if size not in found or rectangle.words < found[size].words:
+                found[size] = rectangle
+    return found
+
+
+@cache
+def run_words(device: Dsp, part: Part, kernel: int, ways: tuple[Decoding, ...]) -> np.ndarray:
+    """Return the least words `[way, taps - 1, groups - 1, columns - 1]` of a run's tile."""
+    least: dict[tuple[int, Rules], np.ndarray] = {}
+    keys = [
+        [(taps, way.rules(device, part.spread(way.folded), taps)) for taps in range(1, kernel + 1)]
+        for way in ways
+    ]
+    for taps, rules in {key for row in keys for key in row}:
+        words = np.full((LARGEST_GROUPS, LARGEST_COLUMNS), NONE, np.uint8)
+        for (groups, columns), rectangle in run_rectangles(device, part, taps, rules).items():
+            words[groups - 1, columns - 1] = rectangle.words
+        least[taps, rules] = words
+    tiled = dict(zip(least, tile_words(np.stack(list(least.values()))), strict=True))
+    none = np.full_like(words, NONE)
+    return np.array(
+        [
+            [tiled[key] if way.suits(part) else none for key in row]
+            for way, row in zip(ways, keys, strict=True)
+        ]
+    )
+
+
+def in_place(part: Part) -> Part:
+    """Return the part without its position in the operands, which words do not depend on."""
+    return replace(part, w_low=0, w_round=0, a_low=0)
+
+
+@cache
+def part_words(device: Dsp, part: Part, kernel: int, ways: tuple[Decoding, ...]) -> np.ndarray:
+    """Return the least words `[way, taps, groups - 1, columns - 1]`, taps cut into runs."""
+    runs = run_words(device, in_place(part), max(KERNELS), ways)
+    words = np.zeros_like(runs, shape=(len(ways), max(KERNELS) + 1, *runs.shape[2:]))
+    for taps in range(1, max(KERNELS) + 1):
+        options = [words[:, taps - run] + runs[:, run - 1] for run in range(1, taps + 1)]
+        words[:, taps] = np.minimum(np.min(options, axis=0), NONE)
+    return words

@@ -35,18 +35,18 @@ ULTRANET = {
     "conv7": (2, 2, 3, 1, 1, 3, 2),
     "head": (1, 1, 1, 1, 2, 1, 2),
 }
-# rows x out groups x column steps x row groups x channel groups x tap steps, by hand
+# rows x out groups x column steps x row groups x channel groups x word steps, by hand
 ULTRANET_CYCLES = {
     "input": 160 * 320,
     "conv0_window": 160 * max(320, 161 * 3),
     "conv0_mac": 160 * 1 * 161 * 3 * 1 * 1,
     "act0": 160 * 1 * 322 * 2,
     "pool0": 160 * 320,
-    "conv1_window": 80 * max(160, 8 * 33 * 3 * 2),
+    "conv1_window": 80 * max(160, 8 * 33 * 3 * 2 * 2),
     "conv1_mac": 80 * 8 * 33 * 3 * 2 * 2,
     "act1": 80 * 8 * 165 * 1,
     "pool1": 80 * 8 * 160,
-    "conv2_window": 40 * max(80 * 8, 8 * 28 * 1 * 4),
+    "conv2_window": 40 * max(80 * 8, 8 * 28 * 1 * 4 * 3),
     "conv2_mac": 40 * 8 * 28 * 1 * 4 * 3,
     "act2": 40 * 8 * 84 * 4,
     "pool2": 40 * 8 * 80,
@@ -88,11 +88,11 @@ def test_ultranet_cycles_by_hand():
 def test_window_words_are_split_in_written_and_read():
     processes = analyse(build(ultranet_design()), 250.0).processes
     window = next(process for process in processes if process.name == "conv2_window")
-    assert (window.words_in, window.words_out) == (40 * 80 * 8, 40 * 8 * 28 * 4)
+    assert (window.words_in, window.words_out) == (40 * 80 * 8, 40 * 8 * 28 * 4 * 3)
 
 
 def test_an_array_is_named_before_the_window_that_feeds_it():
-    """With one tap step and few words to write, both take the same cycles."""
+    """With few words to write, both take the same cycles."""
     design = ultranet_design()
     first = replace(design.layer("conv0"), folding=Folding(1, 1, 1, 1))
     design = replace(design, layers=(first, *design.layers[1:]))
@@ -134,8 +134,9 @@ def test_input_reads_a_beat_when_its_bits_run_out():
 
 
 def test_window_spreads_its_writes_and_reads_after_padding():
-    window = Window("w", 4, 3, 2, 4, 3, 1, 2, 2, 1, 1, groups_out=1, column_steps=5)
+    window = Window("w", 4, 3, 2, 4, 3, 1, 2, 2, 1, 1, groups_out=1, column_steps=5, word_steps=1)
     assert window_words(window) == (3, 15)
+    assert window_words(replace(window, word_steps=2)) == (3, 30)
     assert read_at(window, np.arange(4)).tolist() == [4, 9, 14, 19]
     assert write_at(window, np.arange(3)).tolist() == [30, 31, 32]
 
@@ -189,7 +190,7 @@ def accesses(window: Window, rows: int):
         for m in range(read):
             rest, ig = divmod(m, groups)
             rest, krg = divmod(rest, K // window.kernel_rows)
-            step = rest % window.column_steps
+            step = rest // window.word_steps % window.column_steps
             for kr in range(window.kernel_rows):
                 row = q - p + krg * window.kernel_rows + kr
                 for column in range(step * window.columns - p, (step + 1) * window.columns - p):

@@ -65,7 +65,7 @@ def test_streams_carry_the_words_of_the_text():
     assert rows == [
         ("image_in", 64, 8 * 12 * 24 // 64, 2),
         ("input_to_conv0_window", 3 * 8, 8 * 12, 12),
-        ("conv0_window_to_conv0_mac", 3 * 2 * 3 * 8, 8 * 2 * 7, 2),
+        ("conv0_window_to_conv0_mac", 3 * 2 * 3 * 8, 8 * 2 * 7 * 2, 2),
         ("conv0_mac_to_act0", 2 * 4 * 17, 8 * 2 * 7, 2),
         ("act0_to_pool0", 4 * 4, 8 * 2 * 12, 2),
         ("pool0_to_conv1_window", 4 * 4, 4 * 2 * 6, 6 * 8 // 4),

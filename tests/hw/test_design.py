@@ -39,9 +39,9 @@ def planned(layer: LayerDesign, **changes) -> LayerDesign:
 
 
 def two_rows(layer: LayerDesign) -> LayerDesign:
-    (piece,) = layer.plan.pieces
-    word = replace(piece.word, acts=(*piece.word.acts, ActLane(9, 1, 0)))
-    return planned(layer, pieces=(replace(piece, word=word),))
+    first, *others = layer.plan.words
+    tall = replace(first, acts=(*first.acts, ActLane(9, 1, 0)))
+    return planned(layer, words=(tall, *others))
 
 
 BROKEN = {
@@ -72,13 +72,13 @@ BROKEN = {
     "a_bits": ((planned(FIRST, a_bits=7), HEAD), "plan has activation bits 7, the layer needs 8"),
     "columns": (
         (replace(FIRST, plan=bare_plan(3, 4, 8, columns=13)), HEAD),
-        "plan packs 1 output channels, 13 columns and 1 rows per word; 12 output channels and 12",
+        "plan packs 1 output channels, 13 columns and 1 rows per tile; 12 output channels and 12",
     ),
     "groups": (
         (replace(FIRST, plan=bare_plan(3, 4, 8, groups=5)), HEAD),
         "plan packs 5 output channels, 1 columns",
     ),
-    "rows": ((two_rows(FIRST), HEAD), "2 columns and 2 rows per word"),
+    "rows": ((two_rows(FIRST), HEAD), "2 columns and 2 rows per tile"),
 }
 
 

@@ -42,8 +42,7 @@ def every_layer(stage: Stage) -> list[LayerDesign]:
 def layer_dsps(stage: Stage, layer: LayerDesign) -> int:
     folding = layer.folding
     lane = multipliers(stage, dsp(ZU3.dsp_type)) if stage.requant else 0
-    words = folding.pe * folding.simd * folding.kernel_rows
-    return words * layer.plan.dsps + folding.requant_lanes * lane
+    return folding.pe * folding.simd * folding.kernel_rows + folding.requant_lanes * lane
 
 
 def brute_force_interval(graph: Graph, dsps: int) -> int | None:

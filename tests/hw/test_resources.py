@@ -123,10 +123,10 @@ def test_estimate_sums_layers_and_bands(design):
     assert total.ff_low < total.ff < total.ff_high
     for layer, usage in zip(design.layers, report.layers[1:], strict=True):
         folding = layer.folding
-        words = folding.pe * folding.simd * folding.kernel_rows
+        multipliers_used = folding.pe * folding.simd * folding.kernel_rows
         stage = next(stage for stage in stages(design.graph) if stage.conv.name == layer.name)
         lane = multipliers(stage, dsp(design.device.dsp_type)) if stage.requant else 0
-        assert usage.usage.dsp == words * layer.plan.dsps + folding.requant_lanes * lane
+        assert usage.usage.dsp == multipliers_used + folding.requant_lanes * lane
 
 
 @settings(max_examples=60)
@@ -155,7 +155,7 @@ def test_array_spends_the_dsp_cycles_of_the_cost_model(design):
     arrays = [process for process in build(design).processes if isinstance(process, MacArray)]
     for stage, layer, array in zip(stages(design.graph), design.layers, arrays, strict=True):
         folding = layer.folding
-        dsps = folding.pe * folding.simd * folding.kernel_rows * layer.plan.dsps
+        dsps = folding.pe * folding.simd * folding.kernel_rows
         assert process_cycles(array) * dsps == dsp_cycles(stage.conv, stage.source, layer.plan)
 
 
@@ -244,7 +244,7 @@ def test_no_plan_for_that_many_arrays():
 
 def test_window_memories_follow_the_template():
     """in_parallel 4 and simd 2: two lanes of 2-channel atoms; 3 columns; K + 1 = 4 banks."""
-    window = Window("w", 8, 90, 8, 4, 3, 1, 4, 2, 1, 3, groups_out=2, column_steps=31)
+    window = Window("w", 8, 90, 8, 4, 3, 1, 4, 2, 1, 3, groups_out=2, column_steps=31, word_steps=1)
     (stage, _) = stages(GRAPH)
     small = process_usage(window, stage, FIRST, dsp("dsp48e2"))  # 24 memories of 8 bits x 60
     large = process_usage(replace(window, channels=24), stage, FIRST, dsp("dsp48e2"))  # x 180

@@ -1,103 +1,228 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pack, multiply, accumulate, decode == the plain sums, and what the ports refuse."""
+"""Pack, multiply, accumulate, decode: against plain sums, and against single bits."""
 
 from collections import Counter
+from dataclasses import replace
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.intmath import activation_range, weight_range
-from hw.packing import PackError, PackPlan, table
-from hw.packing.emulate import emulate, expected, output
-from hw.packing.search import CHAIN_LIMIT, KERNELS
+from hw.device import dsp
+from hw.packing.emulate import canary, direct, emulate, emulate_word, expected
+from hw.packing.geometry import Cut, make_word, parts
+from hw.packing.plan import ActLane, PackError, PackPlan, WeightLane, Word
+from tests.packing_samples import filter_plan, group_plan
+from tests.packing_strategies import exact_plans, sequences
 
-SEQUENCES = 16
-
-
-@st.composite
-def plans(draw) -> PackPlan:
-    narrow = draw(st.booleans())
-    found = table(
-        draw(st.sampled_from(("dsp48e1", "dsp48e2"))), draw(st.sampled_from(KERNELS)), narrow
-    ).plans(draw(st.integers(2 if narrow else 1, 8)), draw(st.integers(1, 8)))
-    return draw(st.sampled_from(found))
+P_BITS = 48
 
 
-def operands(plan: PackPlan, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw `[SEQUENCES, count, lanes]` operands: random, extreme and held values mixed."""
-    rng = np.random.default_rng(seed)
-    word = plan.pieces[0].word
-    drawn = []
-    for (lo, hi), lanes in (
-        (weight_range(plan.w_bits, plan.narrow), len(word.weights)),
-        (activation_range(plan.a_bits), len(word.acts)),
-    ):
-        shape = (SEQUENCES, count, lanes)
-        held = rng.choice([lo, hi], (SEQUENCES, 1, lanes))
-        extreme = np.where(np.arange(SEQUENCES) % 2, rng.choice([lo, hi], shape).T, held.T).T
-        drawn.append(np.where(rng.random(shape) < 0.2, rng.integers(lo, hi + 1, shape), extreme))
-        drawn[-1][:4] = np.array([lo, hi, lo, hi])[:, None, None]
-    drawn[1][:4] = activation_range(plan.a_bits)[1]
-    return drawn[0], drawn[1]
+# A model in single bits --------------------------------------------------------------------------
 
 
-def naive(plan: PackPlan, weights: np.ndarray, acts: np.ndarray) -> Counter:
-    """Sum the products of one sequence `[N, lanes]` by the labels of their lanes."""
-    word, sums = plan.pieces[0].word, Counter()
-    for w_row, a_row in zip(weights.tolist(), acts.tolist(), strict=True):
-        for lane, w in zip(word.weights, w_row, strict=True):
-            for act, a in zip(word.acts, a_row, strict=True):
-                sums[lane.group, act.row, act.column - lane.tap] += w * a
+def bits_of(value: int, count: int) -> list[int]:
+    return [(value >> k) & 1 for k in range(count)]
+
+
+def value_of(bits: list[int]) -> int:
+    return sum(bit << k for k, bit in enumerate(bits))
+
+
+def add(x: list[int], y: list[int]) -> list[int]:
+    """Add two words of equal length with full adders; the last carry is lost."""
+    carry, total = 0, []
+    for a, b in zip(x, y, strict=True):
+        total.append(a ^ b ^ carry)
+        carry = a & b | carry & (a ^ b)
+    return total
+
+
+def multiply(x: list[int], y: list[int]) -> list[int]:
+    """Multiply two signed words by shifted additions; the top bit of `y` counts negatively."""
+    wide = [*x, *[x[-1]] * (P_BITS - len(x))]
+    total = [0] * P_BITS
+    for k, bit in enumerate(y):
+        row = [bit & b for b in [0] * k + wide[: P_BITS - k]]
+        if k == len(y) - 1:
+            row = add([1 - b for b in row], bits_of(1, P_BITS))
+        total = add(total, row)
+    return total
+
+
+def serial(plan: PackPlan, weights: list, acts: list) -> list[int]:
+    """Return the sums of one word over products [N][lane], computed bit by bit."""
+    word, part, t = plan.words[0], plan.parts[0], plan.known_bits
+    offsets = [field.offset for field in word.fields]
+    p, known, carries = [0] * P_BITS, [0] * len(offsets), [0] * len(offsets)
+    least = [0] * len(offsets)
+    for w, a in zip(weights, acts, strict=True):
+        z = [part.a_hi * min(0, value if plan.folded else part.w_lo) for value in w]
+        big_w = sum(value << lane.offset for value, lane in zip(w, word.weights, strict=True))
+        big_a = sum(value << lane.offset for value, lane in zip(a, word.acts, strict=True))
+        w_bits = bits_of(big_w + word.w_add, word.w_port)
+        a_bits = bits_of(big_a - word.a_sub, word.a_port)
+        c = word.a_sub * big_w - word.w_add * (value_of(a_bits) - (a_bits[-1] << word.a_port))
+        for (i, lane), act in product(enumerate(word.weights), word.acts):
+            c -= z[i] << lane.offset + act.offset
+        after = add(p, add(multiply(w_bits, a_bits), bits_of(c, P_BITS)))
+        for k, field in enumerate(word.fields):
+            u = sum(w[i] * a[j] - z[i] for i, j in field.terms)
+            least[k] += sum(z[i] for i, _ in field.terms)
+            known[k] = (known[k] + u) % (1 << t)
+            seen = value_of(after[offsets[k] :][:t]) - value_of(p[offsets[k] :][:t]) - u
+            carries[k] += seen % (1 << t)
+        p = after
+    found = lanes_of(p, offsets, carries) if plan.mode == "canary" else slices_of(p, word, known)
+    return [u + z for u, z in zip(found, least, strict=True)]
+
+
+def lanes_of(p: list[int], offsets: list[int], carries: list[int]) -> list[int]:
+    sums = []
+    for k, (low, high) in enumerate(pairwise([*offsets, P_BITS])):
+        into, out = carries[k] if k else 0, carries[k + 1] if high < P_BITS else 0
+        lane = value_of(p[low:high]) - into
+        sums.append(lane + (out << high - low) if high < P_BITS else lane % (1 << high - low))
     return sums
 
 
-@given(plans(), st.integers(1, 24), st.integers(0, 2**32))
+def slices_of(p: list[int], word, known: list[int]) -> list[int]:
+    sums = []
+    for k, field in enumerate(word.fields):
+        value = value_of(p[field.offset :])
+        if k + 1 < len(word.fields):
+            value -= known[k + 1] << word.fields[k + 1].offset - field.offset
+        sums.append(value % (1 << field.bits))
+        p = bits_of(value_of(p) - (sums[-1] << field.offset), P_BITS)
+    return sums
+
+
+@st.composite
+def loose_words(draw) -> PackPlan:
+    """Draw words of any lanes, ports and tricks: exact or not, the silicon does something."""
+    w_bits, a_bits, narrow = draw(st.integers(2, 4)), draw(st.integers(1, 4)), draw(st.booleans())
+    part = parts(w_bits, a_bits, narrow, Cut())[0]
+    w_offsets = sorted(draw(st.sets(st.integers(0, 24), min_size=1, max_size=3)))
+    a_offsets = sorted(draw(st.sets(st.integers(0, 15), min_size=1, max_size=3)))
+    t, folded = draw(st.integers(0, 4)), draw(st.booleans())
+    word = make_word(
+        dsp("dsp48e2"),
+        part,
+        0,
+        tuple(WeightLane(offset, 0, 0) for offset in w_offsets),
+        tuple(ActLane(offset, 0, 0) for offset in a_offsets),
+        w_port=draw(st.sampled_from((27, 18))),
+        known_bits=t,
+        folded=folded,
+        tricks=(draw(st.integers(-(1 << 17), 1 << 17)), draw(st.sampled_from((0, 1 << 17)))),
+    )
+    mode = draw(st.sampled_from(("chain", "canary")))
+    cell = ("dsp48e2", 1, w_bits, a_bits, narrow, mode, 99, t, folded, 1, 1)
+    return PackPlan(*cell, (part,), (word,))
+
+
+@settings(max_examples=60)
+@given(loose_words(), st.integers(1, 12), st.integers(0, 2**32))
+def test_the_emulator_is_the_bit_serial_model(plan, count, seed):
+    word, part, rng = plan.words[0], plan.parts[0], np.random.default_rng(seed)
+    weights = rng.integers(part.w_lo, part.w_hi + 1, (2, count, len(word.weights)))
+    acts = rng.integers(0, part.a_hi + 1, (2, count, len(word.acts)))
+    weights[1], acts[1] = part.w_hi, part.a_hi
+    got = emulate_word(plan, word, weights, acts, ports="wrap")
+    for index in range(2):
+        want = serial(plan, weights[index].tolist(), acts[index].tolist())
+        assert got[index].tolist() == want
+
+
+# Tiles -------------------------------------------------------------------------------------------
+
+
+def naive(plan: PackPlan, weights: np.ndarray, acts: np.ndarray) -> dict:
+    """Sum the products of one sequence by (group, column - tap)."""
+    sums = Counter()
+    for w_tile, a_row in zip(weights.tolist(), acts.tolist(), strict=True):
+        for (group, taps), (column, a) in product(enumerate(w_tile), enumerate(a_row)):
+            for tap, w in enumerate(taps):
+                sums[group, column - tap] += w * a
+    return dict(sums)
+
+
+@settings(max_examples=60)
+@given(exact_plans(), st.integers(1, 60), st.integers(0, 2**32))
 def test_decoded_sums_are_the_dot_products(plan, count, seed):
-    weights, acts = operands(plan, min(count, plan.chain), seed)
+    """Longer sequences than the chain are decoded in pieces."""
+    weights, acts = sequences(plan, 6, count, seed)
     got = emulate(plan, weights, acts)
     assert np.array_equal(got, expected(plan, weights, acts))
-    word = plan.pieces[0].word
-    outputs = [output(word, field.terms[0]) for field in word.fields]
-    assert dict(zip(outputs, got[0].tolist(), strict=True)) == naive(plan, weights[0], acts[0])
+    shifts = range(1 - plan.kernel, plan.columns)
+    found = {
+        (group, shift): got[2, group, shift + plan.kernel - 1]
+        for group, shift in product(range(plan.groups), shifts)
+    }
+    assert found == naive(plan, weights[2], acts[2])
 
 
-@settings(max_examples=30)
-@given(plans(), st.integers(0, 2**32))
-def test_the_whole_chain_is_exact(plan, seed):
-    weights, acts = operands(plan, plan.chain, seed)
-    assert np.array_equal(emulate(plan, weights, acts), expected(plan, weights, acts))
-
-
-@given(plans().filter(lambda plan: plan.dsps == 1 and plan.chain < CHAIN_LIMIT))
-def test_one_product_more_than_the_chain_breaks(plan):
-    word, wrong = plan.pieces[0].word, []
-    for w in weight_range(plan.w_bits, plan.narrow):
-        weights = np.full((plan.chain + 1, len(word.weights)), w)
-        acts = np.full((plan.chain + 1, len(word.acts)), activation_range(plan.a_bits)[1])
-        wrong.append(
-            not np.array_equal(emulate(plan, weights, acts), expected(plan, weights, acts))
+@pytest.mark.parametrize(
+    ("mode", "stride", "most"),
+    [
+        ("chain", 9, 4),  # an inner field: 4 x 2 x 105 < 2^10
+        ("canary", 14, 624),  # the top field: 624 x 105 < 2^16
+    ],
+)
+def test_the_whole_chain_is_exact_and_one_product_more_is_not(mode, stride, most):
+    for chain in (most, most + 1):
+        plan = filter_plan(
+            mode=mode, stride=stride, chain=chain, known_bits=1, taps=(2, 1), folded=True
         )
-    assert any(wrong)
+        if mode == "canary":
+            top = plan.words[0].fields[-1].offset
+            plan = replace(plan, words=tuple(lifted(word, 32 - top) for word in plan.words))
+        weights, acts = np.full((chain, 1, 3), 7), np.full((chain, 2), 15)
+        exact = np.array_equal(emulate(plan, weights, acts), expected(plan, weights, acts))
+        assert exact == (chain == most)
 
 
-def test_a_row_of_an_image_is_convolved():
-    plan = table("dsp48e2", 3).best(4, 4, depthwise=True)
+def lifted(word: Word, bits: int) -> Word:
+    """Return the word with all weights `bits` higher on a port that is wide enough."""
+    weights = tuple(replace(lane, offset=lane.offset + bits) for lane in word.weights)
+    fields = tuple(replace(field, offset=field.offset + bits) for field in word.fields)
+    return replace(word, weights=weights, fields=fields, w_port=48)
+
+
+def increments_of_outputs(plan: PackPlan, weights: np.ndarray, acts: np.ndarray) -> np.ndarray:
+    """Return the sums of u alone: what the array sees if it never adds a constant."""
+    decode, out = (canary if plan.mode == "canary" else direct), np.zeros(plan.columns + 2, int)
+    for word in plan.words:
+        w = weights[..., [lane.group for lane in word.weights], [lane.tap for lane in word.weights]]
+        sums = decode(plan, word, w, acts[..., [lane.column for lane in word.acts]], "check")
+        for field, value in zip(word.fields, sums, strict=True):
+            out[word.output(field.terms[0])[2] + 2] += value
+    return out
+
+
+@pytest.mark.parametrize("folded", [True, False])
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_padded_row_needs_one_constant_of_its_filter(folded, signed):
+    """Padding is code 0 (signed: the middle code), so borders are nothing special."""
+    plan = filter_plan(folded=folded, stride=11, taps=(2, 1))
     rng = np.random.default_rng(5)
-    kernel, row = rng.integers(-7, 8, 3), rng.integers(0, 16, 40)
-    word, sums = plan.pieces[0].word, np.zeros(42, np.int64)
-    weights = np.array([[kernel[lane.tap] for lane in word.weights]])
-    for start in range(0, 40, plan.columns):
-        acts = np.array([[row[start + lane.column] for lane in word.acts]])
-        for field, value in zip(word.fields, emulate(plan, weights, acts), strict=True):
-            sums[start + output(word, field.terms[0])[2] + 2] += value
-    assert np.array_equal(sums, np.convolve(row, kernel[::-1]))
+    kernel, middle = rng.integers(-7, 8, 3), 8 * signed
+    row = rng.integers(0, 16, 40) - middle
+    codes, sums = np.pad(row, 1) + middle, np.zeros(44, int)
+    for start in range(0, 42, 2):
+        sums[start : start + 4] += increments_of_outputs(
+            plan, kernel[None, None], codes[None, start : start + 2]
+        )
+    least = 15 * (np.minimum(kernel, 0) if folded else -7 * np.ones(3, int))
+    whole = sums[2:42] + least.sum() - middle * kernel.sum()
+    assert np.array_equal(whole, np.convolve(np.pad(row, 1), kernel[::-1], "valid"))
 
 
-def test_a_word_that_overflows_its_port_is_named():
-    plan = table("dsp48e2", 1).best(4, 4)
-    word = plan.pieces[0].word
-    weights = np.full((1, len(word.weights)), 1 << word.w_port)
-    with pytest.raises(PackError, match=r"word \d+ of lanes .* does not fit a signed \d+-bit port"):
-        emulate(plan, weights, np.ones((1, len(word.acts)), np.int64))
+def test_a_word_that_overflows_its_port_is_named_or_cut():
+    plan = group_plan(narrow=False)
+    weights, acts = np.full((1, 2, 1), 1 << 25), np.ones((1, 2), int)
+    with pytest.raises(PackError, match=r"word \d+ does not fit a signed 27-bit port \(-67108864"):
+        emulate(plan, weights, acts)
+    assert not np.array_equal(emulate(plan, weights, acts, "wrap"), expected(plan, weights, acts))

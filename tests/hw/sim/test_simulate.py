@@ -48,10 +48,10 @@ def iterations(process: Process) -> Iterator[Iteration]:
                 yield from window_phases(process, frame)
             case MacArray():
                 steps = [
-                    (rows, channels, tap)
+                    (word, rows, channels)
+                    for word in range(process.word_steps)
                     for rows in range(process.kernel // process.kernel_rows)
                     for channels in range(process.in_channels // process.simd)
-                    for tap in range(process.tap_steps)
                 ]
                 groups = process.out_channels // (process.pe * process.groups)
                 for row in range(process.height):
@@ -64,7 +64,7 @@ def iterations(process: Process) -> Iterator[Iteration]:
                                     groups - 1,
                                     process.column_steps - 1,
                                 )
-                                yield step[2] == 0, done, done and ends
+                                yield True, done, done and ends
             case Requantise(lanes=lanes) | OutputPort(values_per_beat=lanes):
                 parts = process.out_parallel // lanes
                 groups = process.out_channels // process.out_parallel
@@ -99,7 +99,8 @@ def window_phases(window: Window, frame: int) -> Iterator[Iteration]:
     H, p = window.height, window.padding
     write = window.width * window.channels // window.in_parallel
     rows = window.kernel // window.kernel_rows
-    read = window.groups_out * window.column_steps * rows * (window.channels // window.simd)
+    steps = window.groups_out * window.column_steps * window.word_steps
+    read = steps * rows * (window.channels // window.simd)
     length = max(write, read)
     first = 0 if frame == 0 else frame * H + p + 1
     for j in range(first, (frame + 1) * H + p + 1):

@@ -2,10 +2,15 @@
 //
 // One DSP multiplies several weights with several activations (hw/packing/plan.py has the theory).
 //
-// A piece `P` describes one multiplication: operand slices (`w_low`, `w_bits`, `w_signed`, `a_low`,
-// `a_bits`), lanes (`w_offset(i)`, `a_offset(j)`, ...), and the fields of the product in ascending
-// order (`field_offset(k)`, `field_bits(k)`, `field_lo(k)`: least value after one multiplication;
-// `product_field(i * a_lanes + j)`: field of the product of lanes i and j).
+// `C` holds what the words of a plan share: `wide_bits`, `narrow_bits` and `p_bits` of the DSP,
+// `known_bits`, `folded`, `canary`, `fields` of the richest word, `tally_bits` (see track). A word
+// `W` is one multiplication:
+//   `w_signed`, `w_add`, `w_offset(i)`   weight slices and where the `w_lanes` lanes lie
+//   `a_low`, `a_bits`                    which bits of an activation are its slice
+//   `a_sub`, `a_offset(j)`               and where the `a_lanes` lanes lie
+//   `least`                              z of plan.py for a product of slices, unless folded
+//   `field_offset(k)`, `field_bits(k)`   slices of the accumulator, `fields` of them, from low up
+//   `product_field(i * a_lanes + j)`     field of the product of lanes i and j
 #ifndef MIXQ_PACKED_MAC_HPP
 #define MIXQ_PACKED_MAC_HPP
 
@@ -13,130 +18,116 @@
 
 namespace mixq {
 
-/// Return the bits of weight `w` that piece P multiplies; only the top piece keeps the sign.
-template <class P, int BITS>
-int weight_slice(const ap_int<BITS>& w) {
+/// Return the weight slice that `bits` of the weight memory stand for.
+template <class W, int BITS>
+int weight_slice(const ap_uint<BITS>& bits) {
 #pragma HLS INLINE
-  const int rest = w.to_int() >> P::w_low;
-  return P::w_signed ? rest : rest & ((1 << P::w_bits) - 1);
+  return W::w_signed ? ap_int<BITS>(bits).to_int() : bits.to_int();
 }
 
-/// Return the bits of activation `a` that piece P multiplies.
-template <class P, int BITS>
+/// Return the slice of activation `a` that word W multiplies.
+template <class W, int BITS>
 int act_slice(const ap_uint<BITS>& a) {
 #pragma HLS INLINE
-  return (a.to_int() >> P::a_low) & ((1 << P::a_bits) - 1);
+  return (a.to_int() >> W::a_low) & ((1 << W::a_bits) - 1);
 }
 
-/// Pack one weight per lane into a word of the weight port.
-template <class P, int BITS>
-ap_int<P::w_port> pack_weights(const ap_int<BITS> (&w)[P::w_lanes]) {
+/// Pack one weight slice per lane into the word that the port carries.
+template <class W, int LANES, int BITS>
+int pack_weights(const ap_uint<BITS> (&w)[LANES]) {
 #pragma HLS INLINE
-  int word = 0;
-  for (int i = 0; i < P::w_lanes; ++i) {
+  int word = W::w_add;
+  for (int i = 0; i < W::w_lanes; ++i) {
 #pragma HLS UNROLL
-    word += weight_slice<P>(w[i]) * (1 << P::w_offset(i));
+    word += weight_slice<W>(w[i]) * (1 << W::w_offset(i));
   }
   return word;
 }
 
-/// Pack one activation per lane into a word of the activation port.
-template <class P, int BITS>
-ap_int<P::a_port> pack_acts(const ap_uint<BITS> (&a)[P::a_lanes]) {
+/// Pack one activation per lane into the word that the port carries.
+template <class W, int LANES, int BITS>
+int pack_acts(const ap_uint<BITS> (&a)[LANES]) {
 #pragma HLS INLINE
-  int word = 0;
-  for (int j = 0; j < P::a_lanes; ++j) {
+  int word = -W::a_sub;
+  for (int j = 0; j < W::a_lanes; ++j) {
 #pragma HLS UNROLL
-    word += act_slice<P>(a[j]) << P::a_offset(j);
+    word += act_slice<W>(a[j]) << W::a_offset(j);
   }
   return word;
 }
 
-/// Return the constant that makes every field of a sum of `chain` products non-negative.
-template <class P>
-constexpr long long chain_bias(int chain) {
-  long long bias = 0;
-  for (int k = 0; k < P::fields; ++k) {
-    bias -= (chain * P::field_lo(k)) * (1LL << P::field_offset(k));
-  }
-  return bias;
-}
-
-/// Return sum + w * a, multiplied in one DSP.
-template <class P>
-ap_int<P::p_bits> multiply_add(const ap_int<P::p_bits>& sum, const ap_int<P::w_port>& w,
-                               const ap_int<P::a_port>& a) {
+/// Return sum + wide * narrow, multiplied in one DSP.
+template <class C>
+ap_int<C::p_bits> multiply_add(const ap_int<C::p_bits>& sum, const ap_int<C::wide_bits>& wide,
+                               const ap_int<C::narrow_bits>& narrow) {
 #pragma HLS INLINE
-  const ap_int<P::w_port + P::a_port> product = w * a;
+  const ap_int<C::wide_bits + C::narrow_bits> product = wide * narrow;
 #pragma HLS BIND_OP variable = product op = mul impl = dsp
   return sum + product;
 }
 
-/// Add the low `known_bits` bits of every field of one product, computed beside the DSP.
-template <class P, int W_BITS, int A_BITS>
-void add_known(const ap_int<W_BITS> (&w)[P::w_lanes], const ap_uint<A_BITS> (&a)[P::a_lanes],
-               int (&known)[P::fields]) {
+/// Add, modulo 2^known_bits, what one product adds to every field; computed beside the DSP.
+template <class C, class W, int W_LANES, int BITS, int A_LANES, int A_BITS>
+void add_known(const ap_uint<BITS> (&w)[W_LANES], const ap_uint<A_BITS> (&a)[A_LANES],
+               int (&known)[C::fields]) {
 #pragma HLS INLINE
-  constexpr int MASK = (1 << P::known_bits) - 1;
-  for (int i = 0; i < P::w_lanes; ++i) {
+  constexpr int MASK = (1 << C::known_bits) - 1;
+  constexpr int A_MAX = (1 << W::a_bits) - 1;
+  for (int i = 0; i < W::w_lanes; ++i) {
 #pragma HLS UNROLL
-    for (int j = 0; j < P::a_lanes; ++j) {
+    const int slice = weight_slice<W>(w[i]);
+    const int least = !C::folded ? W::least : slice < 0 ? slice * A_MAX : 0;
+    for (int j = 0; j < W::a_lanes; ++j) {
 #pragma HLS UNROLL
-      known[P::product_field(i * P::a_lanes + j)] +=
-          (weight_slice<P>(w[i]) & MASK) * (act_slice<P>(a[j]) & MASK);
+      known[W::product_field(i * W::a_lanes + j)] +=
+          (slice & MASK) * (act_slice<W>(a[j]) & MASK) - (least & MASK);
     }
   }
 }
 
-/// Cut the sum `p` of `chain` products and their bias into fields: field[k] += v_k - chain * lo_k.
+/// Update what logic beside the DSP remembers of an accumulator that went from `before` to `after`.
 ///
-/// From low to high; the known low bits of the field above tell what it adds to the slice. Without
-/// known bits the fields do not overlap and decoding is wiring.
-template <class P, int BITS>
-void decode(const ap_int<P::p_bits>& p, const int (&known)[P::fields], int chain,
-            ap_int<BITS> (&field)[P::fields]) {
+/// tally[k] of field k > 0 is the sum of its known bits or, with canaries, the carries out of the
+/// field below: by how much its low bits moved more than they should have.
+template <class C, class W>
+void track(const ap_uint<C::p_bits>& before, const ap_uint<C::p_bits>& after,
+           const int (&known)[C::fields], ap_uint<C::tally_bits> (&tally)[C::fields]) {
 #pragma HLS INLINE
-  constexpr int MASK = (1 << P::known_bits) - 1;
-  unsigned long long rest = ap_uint<P::p_bits>(p).to_uint64() >> P::field_offset(0);
-  for (int k = 0; k < P::fields; ++k) {
+  constexpr int MASK = (1 << C::known_bits) - 1;
+  for (int k = 1; k < W::fields; ++k) {
 #pragma HLS UNROLL
-    const bool top = k == P::fields - 1;
-    const int delta = top ? 0 : P::field_offset(k + 1) - P::field_offset(k);
-    const int above = top ? 0 : (known[k + 1] - chain * P::field_lo(k + 1)) & MASK;
-    const unsigned long long slice = (rest - (above << delta)) & ((1ULL << P::field_bits(k)) - 1);
-    field[k] += ap_int<BITS>(slice);
-    rest = (P::known_bits > 0 ? rest - slice : rest) >> delta;
+    const int low = (before >> W::field_offset(k)).to_int() & MASK;
+    const int high = (after >> W::field_offset(k)).to_int() & MASK;
+    tally[k] += C::canary ? (high - low - known[k]) & MASK : known[k] & MASK;
   }
 }
 
-/// Add the fields of sum over n of w[n] * a[n] to `field`, all multiplied in this cycle.
+/// Cut an accumulator into fields: field[k] = u_k of plan.py.
 ///
-/// `CHAIN` products at a time are summed inside the DSPs before they are decoded. `packed` holds
-/// the activation words of `a`, shared by all arrays that multiply them.
-template <class P, int CHAIN, int WORDS, int W_BITS, int A_BITS, int BITS>
-void packed_dot(const ap_int<W_BITS> (&w)[WORDS][P::w_lanes],
-                const ap_uint<A_BITS> (&a)[WORDS][P::a_lanes],
-                const ap_int<P::a_port> (&packed)[WORDS], ap_int<BITS> (&field)[P::fields]) {
+/// From low to high. The known low bits of the field above tell what it adds to a slice; with
+/// canaries a slice is the field modulo 2^distance and the carries tell the rest.
+template <class C, class W, int BITS>
+void decode(const ap_uint<C::p_bits>& p, const ap_uint<C::tally_bits> (&tally)[C::fields],
+            ap_int<BITS> (&field)[W::fields]) {
 #pragma HLS INLINE
-  constexpr int LINKS = ceil_div(WORDS, CHAIN);
-  for (int k = 0; k < P::fields; ++k) {
+  constexpr int MASK = (1 << C::known_bits) - 1;
+  unsigned long long rest = p.to_uint64() >> W::field_offset(0);
+  for (int k = 0; k < W::fields; ++k) {
 #pragma HLS UNROLL
-    field[k] = LINKS * CHAIN * P::field_lo(k);
-  }
-  for (int link = 0; link < LINKS; ++link) {
-#pragma HLS UNROLL
-    ap_int<P::p_bits> sum = chain_bias<P>(CHAIN);
-    int known[P::fields] = {};
-#pragma HLS ARRAY_PARTITION variable = known complete dim = 0
-    for (int part = 0; part < CHAIN; ++part) {
-#pragma HLS UNROLL
-      const int n = link * CHAIN + part;
-      if (n < WORDS) {
-        sum = multiply_add<P>(sum, pack_weights<P>(w[n]), packed[n]);
-        if (P::known_bits > 0) add_known<P>(w[n], a[n], known);
-      }
+    const bool top = k == W::fields - 1;
+    const int delta = top ? 0 : W::field_offset(k + 1) - W::field_offset(k);
+    const unsigned long long above = top ? 0 : tally[k + 1].to_uint64();
+    const unsigned long long below = k == 0 ? 0 : tally[k].to_uint64();
+    const int bits = C::canary && !top ? delta : W::field_bits(k);
+    const unsigned long long mask = ~0ULL >> (64 - bits);
+    if (C::canary) {
+      field[k] = (rest & mask) + (above << delta) - below;
+      rest >>= delta;
+    } else {
+      const unsigned long long slice = (rest - ((above & MASK) << delta)) & mask;
+      field[k] = slice;
+      rest = (C::known_bits > 0 ? rest - slice : rest) >> delta;
     }
-    decode<P>(sum, known, CHAIN, field);
   }
 }
 

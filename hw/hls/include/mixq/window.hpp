@@ -26,7 +26,7 @@ struct WindowShape {
   static constexpr int ROW_GROUPS = C::kernel / C::kernel_rows;
   static constexpr int WRITES = C::width * (C::channels / C::in_parallel);
   static constexpr int READS =
-      C::groups_out * C::column_steps * ROW_GROUPS * (C::channels / C::simd);
+      C::groups_out * C::column_steps * C::word_steps * ROW_GROUPS * (C::channels / C::simd);
   static constexpr int LENGTH = WRITES > READS ? WRITES : READS;
   // A load and a store of one place lie further apart than the stages between them can turn round.
   static constexpr bool FAR = C::reuse_iterations >= 8;
@@ -55,10 +55,10 @@ struct WritePosition {
   }
 };
 
-/// What the next step reads: column step -> kernel row group -> input channel group.
+/// What the next step reads: column step -> word step -> kernel row group -> input channel group.
 template <class C>
 struct ReadPosition {
-  int step = 0, column = 0, row = 0, lane = 0, base = 0;
+  int step = 0, column = 0, word = 0, row = 0, lane = 0, base = 0;
 
   void advance() {
 #pragma HLS INLINE
@@ -69,6 +69,8 @@ struct ReadPosition {
     if (base > 0) return;
     row = row == C::kernel - C::kernel_rows ? 0 : row + C::kernel_rows;
     if (row > 0) return;
+    word = word == C::word_steps - 1 ? 0 : word + 1;
+    if (word > 0) return;
     step = step == C::column_steps - 1 ? 0 : step + 1;
     column = step == 0 ? 0 : column + C::columns;
   }
@@ -188,8 +190,8 @@ void window_iteration(Lines<C>& lines, WindowState<C>& at,
 ///
 /// Phase j writes row j (counted over all frames) and sends the windows of row j - padding - 1.
 /// Both are spread evenly over a phase, so that neither side waits for a burst of the other; the
-/// whole row is read once per output group. Order: output group -> column step -> kernel row group
-/// -> channel group.
+/// whole row is read once per output group and word step. Order: output group -> column step ->
+/// word step -> kernel row group -> channel group.
 template <class C>
 void window(hls::stream<CodeWord<C::in_parallel, C::bits> >& in,
             hls::stream<WindowWord<C::kernel_rows, C::columns, C::simd, C::bits> >& out,

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m hw`: the hardware half from the command line. A user's mistake is one line, exit 2."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from hw.device import DSPS
+from hw.packing.plan import PackError
+
+MODES = ("best", "every", "chain", "canary")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str):
+        raise PackError(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of `python -m hw`."""
+    root = _Parser(prog="python -m hw", description=__doc__)
+    commands = root.add_subparsers(dest="command", required=True)
+    packing = commands.add_parser("packing", help="rates and plans of DSP packing, 2..8 x 2..8 bits")
+    packing.add_argument("--dsp", default="dsp48e2", help=f"one of {', '.join(sorted(DSPS))}")
+    packing.add_argument("--kernel", type=int, default=3, help="kernel side: 1, 3, 5 or 7")
+    packing.add_argument("--mode", choices=MODES, default="best", help="when P is decoded")
+    packing.add_argument("--chain", type=int, default=1, help="products P must hold, at least")
+    packing.add_argument("--known-bits", type=int, default=2, help="known low bits, at most")
+    packing.add_argument("--narrow", action="store_true", help="weights without -2^(b-1)")
+    packing.add_argument("--json", action="store_true", help="print every plan as JSON")
+    packing.add_argument("--png", type=Path, help="write a heat map beside the published table")
+    return root
+
+
+def packing(options: argparse.Namespace) -> str:
+    """Return the text that `packing` prints; write the heat map if one is asked for."""
+    from hw.packing.heatmap import write_heatmap
+    from hw.packing.listing import as_json, as_text
+    from hw.packing.search import best_plans
+
+    cells = best_plans(
+        options.dsp,
+        options.kernel,
+        narrow=options.narrow,
+        mode=options.mode,
+        chain=options.chain,
+        known_bits=options.known_bits,
+    )
+    if options.png is not None:
+        weights = "narrow" if options.narrow else "full-range"
+        title = f"{options.dsp}, {options.kernel}x{options.kernel}, {weights} weights"
+        write_heatmap(options.png, f"{title}, mode {options.mode}", options.kernel, cells)
+    if options.json:
+        return json.dumps([as_json(plan) for plan in cells.values()])
+    return as_text(options.kernel, cells)
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command line; return the exit code (0, 2 for a user's error)."""
+    try:
+        print(packing(parser().parse_args(arguments)))
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proof of the decoders by z3: any field values within their spreads, not operands one by one.
+
+The formulas are written from P, its bits and its lanes, without the inequalities of `rules`; so
+they prove these as well as a plan.
+"""
+
+from dataclasses import replace
+from itertools import pairwise
+from types import ModuleType
+
+from hw.device import dsp
+from hw.packing.plan import PackError, PackPlan, Proof, Word
+from hw.packing.rules import describe, malformed, port_violation
+
+
+def smt(plan: PackPlan) -> PackPlan:
+    """Return `plan` with a z3 Proof; raise PackError with the fields of a word that it loses.
+
+    "every" and "chain": all sums of up to `chain` products. "canary": one step from any state of
+    the accumulator, and the top lane's capacity. Ports are compared in exact integers. Raises
+    PackError if z3 is not installed.
+    """
+    z3 = _z3()
+    problem = malformed(plan)
+    for word in () if problem else plan.words:
+        problem = problem or port_violation(plan, word) or _lost(z3, plan, word)
+    if problem:
+        raise PackError(f"{describe(plan)}: {problem}")
+    return replace(plan, proof=Proof("z3", 0, "no field values within their spreads are lost"))
+
+
+def _z3() -> ModuleType:
+    try:
+        import z3
+    except ImportError as error:
+        raise PackError(
+            "proofs by z3 need the z3-solver package: pip install mixq-jax[proof]"
+        ) from error
+    return z3
+
+
+def _lost(z3: ModuleType, plan: PackPlan, word: Word) -> str | None:
+    """Return field values that the decoder of `word` loses, None if z3 finds that none exist."""
+    if plan.mode == "canary":
+        top = word.fields[-1]
+        if plan.chain * top.spread >= 1 << top.bits:
+            return f"the top field's sums reach {plan.chain * top.spread} in {top.bits} bits"
+        limits, formula = [f.spread for f in word.fields], _miscounted
+    else:
+        limits, formula = [plan.chain * f.spread for f in word.fields], _misread
+    bits = dsp(plan.dsp).p_bits
+    sums = [z3.BitVec(f"u{k}", bits) for k in range(len(limits))]
+    solver = z3.Solver()
+    solver.add(*(z3.ULE(u, min(n, (1 << bits) - 1)) for u, n in zip(sums, limits, strict=True)))
+    solver.add(formula(z3, plan, word, sums, bits))
+    if solver.check() == z3.unsat:
+        return None
+    model = solver.model()
+    values = [model.eval(u, model_completion=True).as_long() for u in sums]
+    return f"z3 finds that the field values {values} are decoded wrongly"
+
+
+def _total(word: Word, sums: list):
+    return sum(u << field.offset for u, field in zip(sums, word.fields, strict=True))
+
+
+def _misread(z3: ModuleType, plan: PackPlan, word: Word, sums: list, bits: int):
+    """Return the formula that the decoder of "every" and "chain" returns other sums."""
+    rest, wrong, t = _total(word, sums), [], plan.known_bits
+    for k, field in enumerate(word.fields):
+        value = z3.LShR(rest, field.offset)
+        if k + 1 < len(word.fields):
+            delta = word.fields[k + 1].offset - field.offset
+            value = value - ((sums[k + 1] & ((1 << t) - 1)) << delta)
+        value = value & ((1 << field.bits) - 1)
+        rest = rest - (value << field.offset)
+        wrong.append(value != sums[k])
+    return z3.Or(wrong)
+
+
+def _miscounted(z3: ModuleType, plan: PackPlan, word: Word, sums: list, bits: int):
+    """Return the formula that after one product a carry differs from the count of a canary."""
+    before, mask = z3.BitVec("p", bits), (1 << plan.known_bits) - 1
+    after, carry, wrong = before + _total(word, sums), z3.BitVecVal(0, bits), []
+    for (low, high), added, known in zip(pairwise(word.fields), sums[:-1], sums[1:], strict=True):
+        delta = high.offset - low.offset
+        lane = z3.LShR(before, low.offset) & ((1 << delta) - 1)
+        carry = z3.LShR(lane + added + carry, delta)
+        seen = z3.LShR(after, high.offset) - z3.LShR(before, high.offset) - known
+        wrong.append(carry != (seen & mask))
+    return z3.Or(wrong)

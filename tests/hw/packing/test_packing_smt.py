@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""z3 and the rules agree; without z3 the message says what to install."""
+
+import sys
+
+import pytest
+from hypothesis import given, settings
+
+from hw.packing.plan import PackError, PackPlan
+from hw.packing.rules import check
+from hw.packing.smt import smt
+from tests.packing_samples import filter_plan
+from tests.packing_strategies import edge_plans, exact_plans
+
+
+def is_refused(function, plan: PackPlan) -> bool:
+    try:
+        function(plan)
+    except PackError:
+        return True
+    return False
+
+
+@settings(max_examples=60)
+@given(edge_plans())
+def test_z3_refuses_exactly_what_the_rules_refuse(plan):
+    assert is_refused(smt, plan) == is_refused(check, plan)
+
+
+@settings(max_examples=15)
+@given(exact_plans(most_bits=8))
+def test_z3_proves_plans_of_the_full_accumulator(plan):
+    proof = smt(plan).proof
+    assert (proof.method, proof.vectors) == ("z3", 0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "chain", "stride"), [("every", 1, 7), ("chain", 3, 8), ("canary", 9, 6)]
+)
+def test_lost_field_values_are_quoted(mode, chain, stride):
+    t = 2 if mode == "canary" else 0
+    plan = filter_plan(folded=True, stride=stride, mode=mode, chain=chain, known_bits=t)
+    with pytest.raises(PackError, match=r"z3 finds that the field values \[\d+, .*\] are decoded"):
+        smt(plan)
+
+
+def test_the_top_of_a_canary_is_not_forgotten():
+    plan = filter_plan(
+        folded=True, stride=13, mode="canary", chain=1 << 14, known_bits=1, taps=(2, 1)
+    )
+    assert smt(plan).proof.method == "z3"
+    plan = filter_plan(
+        folded=True, stride=13, mode="canary", chain=1 << 22, known_bits=1, taps=(2, 1)
+    )
+    with pytest.raises(PackError, match=r"top field's sums reach \d+ in 22 bits"):
+        smt(plan)
+
+
+def test_a_missing_solver_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "z3", None)
+    with pytest.raises(PackError, match=r"pip install mixq-jax\[proof\]"):
+        smt(filter_plan())
