@@ -164,15 +164,15 @@ def _mac_array(mac: MacArray, layer: LayerDesign) -> Usage:
     """DSPs, weight ROMs, operands, decode and accumulation, sliding sums and their start values.
 
     Decoding and what it needs of known bits, canaries and accumulation are the plan's LUT per MAC.
+    Only folded plans start from values of their own for every channel.
     """
     plan, parallel, lanes = layer.plan, mac.pe * mac.groups, mac.simd * mac.kernel_rows
     depth = (mac.out_channels // parallel) * column_step_cycles(mac)
     sums_bits = parallel * (mac.columns + mac.kernel - 1) * mac.acc_bits
     macs = mac.pe * lanes * Fraction(plan.macs_per_dsp, plan.multipliers)
-    memories = _repeat(mac.pe, memory_usage(rom_word_bits(plan, lanes), depth)) + _repeat(
-        parallel, memory_usage(mac.acc_bits, mac.out_channels // parallel)
-    )
-    return memories + Usage(
+    weights = memory_usage(rom_word_bits(plan, lanes), depth)
+    starts = memory_usage(mac.acc_bits, mac.out_channels // parallel) if plan.folded else Usage()
+    return _repeat(mac.pe, weights) + _repeat(parallel, starts) + Usage(
         dsp=array_dsps(mac, plan),
         lut=round(macs * Fraction(plan.lut_per_mac))
         + lanes * (mac.pe * _weight_operand(plan) + _act_operand(plan))

@@ -83,7 +83,7 @@ def legal_layer(draw, stage, dsp_type: str, in_parallel: int, port_bits: int = 6
     conv, source = stage.conv, stage.source
     bits = (conv.w_format.bits, source.bits)
     plans = table(dsp_type, conv.kernel, conv.w_format.narrow).plans(*bits)
-    if draw(st.booleans()):
+    if draw(st.booleans()):  # the tables keep the best, which is not all that the hardware can do
         samples = sample_plans(conv.kernel, *bits, conv.w_format.narrow, dsp_type)
         plans += tuple(samples.values())
     mappings = [

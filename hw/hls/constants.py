@@ -49,7 +49,7 @@ def weight_rom(weights: np.ndarray, array: MacArray, plan: PackPlan) -> np.ndarr
         values = weight_slice(part, plan, picked)
         slices[:, :, step, ..., : len(places)] = values
         first_lanes = range(0, lanes, array.link)
-        biases[:, :, step] = np.add.reduceat(_biases(plan, word, values), first_lanes, -1)
+        biases[:, :, step] = np.add.reduceat(word_biases(plan, word, values), first_lanes, -1)
     parts = [_chunks(slices.reshape(*slices.shape[:4], -1), slice_bits(plan))]
     if plan.biased:
         parts.append(_chunks(biases, bias_bits(plan, lanes)))
@@ -92,7 +92,7 @@ def _least(plan: PackPlan, part: Part, slices: np.ndarray) -> np.ndarray:
     return part.a_hi * np.minimum(known, 0)
 
 
-def _biases(plan: PackPlan, word: Word, slices: np.ndarray) -> np.ndarray:
+def word_biases(plan: PackPlan, word: Word, slices: np.ndarray) -> np.ndarray:
     """Return C of equation (P), without the part of w_add, of every word of `slices`."""
     ones = sum(1 << lane.offset for lane in word.acts)
     terms = word.a_sub * slices - _least(plan, plan.parts[word.part], slices) * ones

@@ -48,12 +48,13 @@ def compile_cpp(
     output: Path,
     include: Sequence[Path],
     macros: Sequence[str] = (),
+    flags: Sequence[str] = FLAGS,
 ) -> None:
     """Compile `sources` to the program `output`; raise ToolchainError with the first errors."""
     tools = find()
     command = [
         str(tools.compiler),
-        *FLAGS,
+        *flags,
         *(f"-D{macro}" for macro in macros),
         *(f"-I{folder}" for folder in include),
         "-isystem",

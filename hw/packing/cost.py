@@ -12,32 +12,64 @@ Not counted: the packing of operands and a C of activations alone (made once, sh
 that word), stored words, and the sums over neighbouring words (`hw.usage` counts those).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hw.intmath import signed_bits, unsigned_bits
+from hw.device import dsp
+from hw.intmath import ceil_div, signed_bits, unsigned_bits
 from hw.packing.plan import Field, PackPlan, Part, Word
 
 REDUCTION = 256
 """Products per output for which accumulators and counters are sized."""
 
 # LUTs of a 2:1 multiplexer bit: two with a common select fill one dual-output LUT6 (AMD UG574).
-MULTIPLEXER_LUT = 0.5
+MULTIPLEXER_LUTS = 0.5
+
+
+@dataclass(frozen=True)
+class Prices:
+    """LUTs per count of `Counts`; `known` are those per input, sum and lone bit at t = 2, 3, 4."""
+
+    xor: float
+    known: tuple[tuple[float, float, float], ...]
+    compare: float
+    counter: float
+    overlap: float
+    accumulator: float
+    constant: float
+
+
+# Fitted to yosys 0.70, `synth_xilinx -family xcup`, by `python -m experiments.synth_packing`;
+# experiments/results/packing-synthesis.json has the versions, the plans and every measurement.
+PRICES = Prices(
+    xor=1.0,
+    known=((0.9, -3.3, 1.0), (1.0, 0.0, 1.0), (1.0, 0.0, 1.0)),
+    compare=1.0,
+    counter=1.2,
+    overlap=1.07,
+    accumulator=1.0,
+    constant=1.0,
+)
+ERROR_BAND = 0.1
+"""Relative error of `lut_per_mac` that nine of ten held-out plans stay below."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What the logic of one word consists of.
+    """What the logic of one word consists of, each a number to multiply with LUTs.
 
-    known_ands: partial-product bits of the known sums; known_bits: (fields - 1) t; running_bits:
-    the same where known bits are summed over products; counter_bits: carry counters above their t
-    low bits; overlap_bits: subtractors of the decoder; accumulator_bits: external accumulators;
-    constant_bits: adder of C.
+    Known sums: `xors`, LUT6 trees of a sum of AND terms (t = 1); for t >= 2 `inputs`, operand bits
+    that sums of several values take, `sums`, how many there are, and `lone_bits`, outputs of sums
+    of one product. Canary: `compare_bits`, `counter_bits` (those above the t low ones). Decoder:
+    `overlap_bits`, `accumulator_bits`. C: `constant_bits`, adders.
     """
 
-    known_ands: int = 0
-    known_bits: int = 0
-    running_bits: int = 0
+    xors: int = 0
+    inputs: int = 0
+    sums: int = 0
+    lone_bits: int = 0
+    compare_bits: int = 0
     counter_bits: int = 0
     overlap_bits: int = 0
     accumulator_bits: int = 0
@@ -72,3 +104,90 @@ def carry_bits(plan: PackPlan, word: Word) -> tuple[int, ...]:
         carry = (products * field.spread + carry) >> (above.offset - field.offset)
         bits.append(max(plan.known_bits, carry.bit_length()))
     return tuple(bits)
+
+
+def signed_digits(value: int) -> tuple[tuple[int, int], ...]:
+    """Return (sign, bit) pairs, the fewest whose sum of sign 2^bit is `value` (no two adjacent)."""
+    digits, bit = [], 0
+    while value:
+        if value & 1:
+            sign = 2 - (value & 3)
+            digits.append((sign, bit))
+            value -= sign
+        value, bit = value >> 1, bit + 1
+    return tuple(digits)
+
+
+def counts(plan: PackPlan, word: Word) -> Counts:
+    """Count what the logic of one word consists of."""
+    t, products, lanes = plan.known_bits, interval(plan), len(word.fields) - 1
+    values = sum(sum_bits(field, products) for field in word.fields[1:]) if t else 0
+    sums = sum(sum_bits(field, REDUCTION) for field in word.fields) if accumulates(plan) else 0
+    carries = sum(carry_bits(plan, word)) if plan.mode == "canary" else 0
+    digits = signed_digits(word.w_add) if plan.biased else ()
+    return Counts(
+        **(_known_counts(plan, word) if t else {}),
+        compare_bits=lanes * t if carries else 0,
+        counter_bits=carries - lanes * t if carries else 0,
+        overlap_bits=values,
+        accumulator_bits=sums,
+        constant_bits=sum(dsp(plan.dsp).p_bits - bit for _, bit in digits),
+    )
+
+
+def _known_counts(plan: PackPlan, word: Word) -> dict[str, int]:
+    part, t, running = plan.parts[word.part], plan.known_bits, interval(plan) > 1
+    sign = plan.folded and part.w_lo < 0
+    product_bits = min(lane_bits(part), t + sign) + min(part.a_bits, t)
+    terms = [len(field.terms) for field in word.fields[1:]]
+    summed = [n * product_bits + running * (t + 1) for n in terms if n + running > 1]
+    if t == 1:
+        return {"xors": sum(ceil_div(n * product_bits + running * 2 - 1, 5) for n in terms)}
+    return {
+        "inputs": sum(summed),
+        "sums": len(summed),
+        "lone_bits": (len(terms) - len(summed)) * t,
+    }
+
+
+def word_luts(plan: PackPlan, word: Word, prices: Prices = PRICES) -> float:
+    """Return the LUTs beside the DSP that one word keeps busy, its share of a decoder included."""
+    count = counts(plan, word)
+    track = (
+        count.xors * prices.xor
+        + count.compare_bits * prices.compare
+        + count.counter_bits * prices.counter
+    )
+    if plan.known_bits > 1:
+        per_input, per_sum, per_lone_bit = prices.known[plan.known_bits - 2]
+        track += count.inputs * per_input + count.sums * per_sum + count.lone_bits * per_lone_bit
+    decode = count.overlap_bits * prices.overlap + count.accumulator_bits * prices.accumulator
+    return track + decode / interval(plan) + count.constant_bits * prices.constant
+
+
+def shapes(plan: PackPlan) -> tuple[Word, ...]:
+    """Return one word of every shape; words of one shape share their logic."""
+    found = {_shape(word): word for word in plan.words}
+    return tuple(found.values())
+
+
+def _shape(word: Word) -> tuple[int, ...]:
+    fields = word.fields
+    return word.part, word.w_add, *[f.offset for f in fields], *[f.spread for f in fields]
+
+
+def per_mac(plan: PackPlan, luts: Sequence[float]) -> float:
+    """Return LUTs per useful product from those of every shape (estimated or synthesised).
+
+    The words run in turn, so the greatest shape counts; others add multiplexers of their fields.
+    """
+    products = interval(plan)
+    fields = [sum(sum_bits(field, products) for field in word.fields) for word in shapes(plan)]
+    switched = MULTIPLEXER_LUTS * (sum(fields) - max(fields)) / products
+    macs = plan.kernel * plan.groups * plan.columns
+    return (max(luts) + switched) * len(plan.words) / macs
+
+
+def lut_per_mac(plan: PackPlan, prices: Prices = PRICES) -> float:
+    """Return LUT6 per useful multiply-accumulate, right to about `ERROR_BAND` (both ways)."""
+    return per_mac(plan, [word_luts(plan, word, prices) for word in shapes(plan)])

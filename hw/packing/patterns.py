@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from hw.intmath import signed_bits
+from hw.packing.decoding import Rules
 from hw.packing.geometry import port_shifts
 from hw.packing.plan import ActLane, Part, WeightLane
 from hw.packing.tiling import (
@@ -102,20 +103,6 @@ class Rectangle(NamedTuple):
                 moved = tuple(at - first for at in positions)
                 pattern = Pattern(*self[:5], moved, apart)
                 yield pattern, repeat * self.period + first
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a legal word of one decoding has to obey.
-
-    `gaps[n-1]`: bits from a field of n products to the next one; `highest`: greatest offset of a
-    field. `w_flush`/`a_flush`: whether the port tricks w_add/a_sub may be used.
-    """
-
-    gaps: tuple[int, ...]
-    highest: int
-    w_flush: bool
-    a_flush: bool
 
 
 @dataclass(frozen=True)

@@ -169,17 +169,20 @@ def is_exhaustive(lone: PackPlan, limit: int) -> bool:
 def exhaustive(lone: PackPlan) -> Iterator[Operands]:
     """Yield every operand vector of one product, in chunks that broadcast to an outer product."""
     part, word = lone.parts[0], lone.words[0]
-    weights = lane_vectors(part.w_lo, part.w_hi, len(word.weights))[:, None, None, :]
-    acts = lane_vectors(0, part.a_hi, len(word.acts))[None, :, None, :]
-    rows = max(1, CHUNK // acts.shape[1])
-    for start in range(0, len(weights), rows):
-        for column in range(0, acts.shape[1], CHUNK):
-            yield weights[start : start + rows], acts[:, column : column + CHUNK]
+    w_lanes, a_lanes = len(word.weights), len(word.acts)
+    w_count, a_count = (part.w_hi - part.w_lo + 1) ** w_lanes, (part.a_hi + 1) ** a_lanes
+    rows, columns = max(1, CHUNK // a_count), min(a_count, CHUNK)
+    for row, column in product(range(0, w_count, rows), range(0, a_count, columns)):
+        w_index, a_index = range(row, min(row + rows, w_count)), range(column, column + columns)
+        weights = lane_vectors(part.w_lo, part.w_hi, w_lanes, w_index)
+        acts = lane_vectors(0, part.a_hi, a_lanes, a_index)
+        yield weights[:, None, None, :], acts[None, :, None, :]
 
 
-def lane_vectors(lo: int, hi: int, lanes: int) -> np.ndarray:
-    """Return all vectors `[count, lanes]` of values lo..hi."""
-    return np.indices((hi - lo + 1,) * lanes).reshape(lanes, -1).T + lo
+def lane_vectors(lo: int, hi: int, lanes: int, index: range) -> np.ndarray:
+    """Return vectors `[len(index), lanes]` of values lo..hi: those of an enumeration of all."""
+    base = hi - lo + 1
+    return np.arange(index.start, index.stop)[:, None] // base ** np.arange(lanes) % base + lo
 
 
 def decisive(lone: PackPlan) -> Iterator[Operands]:

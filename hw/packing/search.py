@@ -3,110 +3,56 @@
 
 The optimum decomposes. A cut gives parts; in each part the kernel's taps fall into runs, and the
 words of a run depend on nothing but the part, the run and the decoding. So `patterns` finds the
-words of every run, `tiling` cuts tiles into their rectangles, and here the cheapest runs and cuts
-are added up, for all tiles and decodings at once.
+rectangles that words can cover, `tiling` cuts tiles into rectangles, and here the cheapest runs and
+cuts are added up, for all tiles and decodings at once. docs/packing.md, section 3.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import cache
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import cache, lru_cache
+from itertools import product
 
 import numpy as np
 
 from hw.device import Dsp, dsp
-from hw.packing.geometry import Cut, cuts, make_word, parts, port_tricks
-from hw.packing.patterns import Pattern, Rectangle, Rules, rectangles
-from hw.packing.plan import Mode, PackError, PackPlan, Part, Word
-from hw.packing.tiling import LARGEST_COLUMNS, LARGEST_GROUPS, LARGEST_WORDS, NONE, tile_words
+from hw.packing.decoding import Asked, Decoding, Rules, decodings
+from hw.packing.geometry import Cut, cuts
+from hw.packing.patterns import Pattern, Rectangle, rectangles
+from hw.packing.plan import PackError, PackPlan, Part
+from hw.packing.recipe import Cell, Place, Recipe, build
+from hw.packing.tiling import (
+    LARGEST_COLUMNS,
+    LARGEST_GROUPS,
+    LARGEST_WORDS,
+    NONE,
+    Size,
+    cut_tile,
+    tile_words,
+)
 
 KERNELS = (1, 3, 5, 7)
 WIDEST_BITS = 8
-LONGEST_CHAIN = 1 << 12  # decoding less often than that saves nothing any more
-CANARY_CHAIN = 1 << 8  # the least that a canary is worth its counters for
+SEARCHED_BITS = range(2, WIDEST_BITS + 1)  # the widths that a network search chooses from
+PLANS_PER_CELL = 16
+PARTS_AT_HAND = 256  # 0.3 MB each; the cells of one DSP share their parts
+Decodings = tuple[Decoding, ...]
 
 
-def check_cell(kernel: int, w_bits: int, a_bits: int, narrow: bool) -> None:
+def check_cell(cell: Cell) -> None:
     """Raise PackError for a kernel or bit width that has no plans."""
-    if kernel not in KERNELS:
-        raise PackError(f"no packing plans for kernel {kernel}; allowed: {KERNELS}")
-    for name, bits, least in (("w_bits", w_bits, 2 if narrow else 1), ("a_bits", a_bits, 1)):
-        if not least <= bits <= WIDEST_BITS:
-            kind = "narrow " if narrow and name == "w_bits" else ""
+    if cell.kernel not in KERNELS:
+        raise PackError(f"no packing plans for kernel {cell.kernel}; allowed: {KERNELS}")
+    least = 2 if cell.narrow else 1
+    for name, bits, lowest in (("w_bits", cell.w_bits, least), ("a_bits", cell.a_bits, 1)):
+        if not lowest <= bits <= WIDEST_BITS:
+            kind = "narrow " if cell.narrow and name == "w_bits" else ""
             hint = "; a narrow 1-bit weight is always 0" if bits == 1 else ""
             raise PackError(
-                f"no packing plans for {kind}{name} {bits}; allowed: {least}..{WIDEST_BITS}{hint}"
+                f"no packing plans for {kind}{name} {bits}; allowed: {lowest}..{WIDEST_BITS}{hint}"
             )
 
 
-# Decodings -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How words are decoded, see PackPlan; `chain` is what must at least be possible."""
-
-    mode: Mode
-    known_bits: int
-    folded: bool
-    chain: int
-
-    def gap_bits(self, spread: int) -> int:
-        """Return the least distance from a field of `spread` per product to the next field."""
-        t = self.known_bits
-        if self.mode == "canary":  # at most 2^t carries: spread + 2^t - 1 <= (2^t - 1) 2^gap
-            carries = (1 << t) - 1
-            return max(t, (-(-spread // carries)).bit_length())
-        return max(t, 1, (self.chain * spread).bit_length() - t)
-
-    def rules(self, device: Dsp, spread: int, taps: int) -> Rules:
-        """Return the rules of words of `taps` taps whose products have the given spread."""
-        return Rules(
-            tuple(self.gap_bits(terms * spread) for terms in range(1, taps + 1)),
-            min(
-                device.p_bits - (self.chain * spread).bit_length(),
-                device.wide_bits + device.narrow_bits,
-            ),
-            device.w_mux or self.mode == "every",
-            self.folded,
-        )
-
-    def suits(self, part: Part) -> bool:
-        """Tell whether a part has the bits that more than two known bits are taken from."""
-        return self.known_bits <= 2 or self.known_bits <= min(part.w_bits, part.a_bits)
-
-
-Asked = Literal["best", "every", "chain", "canary"]
-
-
-@cache
-def decodings(
-    device: Dsp,
-    mode: Asked = "best",
-    chain: int = 1,
-    known_bits: int = 4,
-    folded: bool | None = None,
-) -> tuple[Decoding, ...]:
-    """Return the decodings of a device, cheapest hardware first."""
-    doublings = [1 << n for n in range(1, LONGEST_CHAIN.bit_length())]
-    chains = sorted({max(chain, 2, device.summed), *(n for n in doublings if n > chain)})
-    lengths: dict[Mode, list[int]] = {
-        "every": [1] if chain == device.summed == 1 else [],
-        "chain": [n for n in reversed(chains) if n >= device.summed],
-        "canary": [max(chain, CANARY_CHAIN)] if device.multipliers == 1 else [],
-    }
-    known = {"every": range(3), "chain": range(3), "canary": range(1, 5)}
-    return tuple(
-        Decoding(name, t, fold, length)
-        for t in range(known_bits + 1)
-        for fold in (False, True)
-        for name in ("every", "chain", "canary")
-        if mode in ("best", name) and t in known[name] and folded in (None, fold)
-        for length in lengths[name]
-    )
-
-
-# Words of a tile -----------------------------------------------------------------------------
+# Words of a tile ---------------------------------------------------------------------------------
 
 
 @cache
@@ -114,36 +60,40 @@ def run_rectangles(
     device: Dsp, part: Part, taps: int, rules: Rules
 ) -> dict[tuple[int, int], Rectangle]:
     """Return the cheapest rectangle of every size over both assignments of the ports."""
-    ports = (device.wide_bits, device.narrow_bits)
-    found = rectangles(part, taps, ports, rules)
-    if ports[0] != ports[1]:
-        for size, rectangle in rectangles(part, taps, ports[::-1], rules).items():
+    found: dict[tuple[int, int], Rectangle] = {}
+    widths = (device.wide_bits, device.narrow_bits)
+    for ports in dict.fromkeys((widths, widths[::-1])):
+        for size, rectangle in rectangles(part, taps, ports, rules).items():
             if size not in found or rectangle.words < found[size].words:
                 found[size] = rectangle
     return found
 
 
-@cache
-def run_words(device: Dsp, part: Part, kernel: int, ways: tuple[Decoding, ...]) -> np.ndarray:
+@lru_cache(PARTS_AT_HAND)
+def run_words(device: Dsp, part: Part, ways: Decodings) -> np.ndarray:
     """Return the least words `[way, taps - 1, groups - 1, columns - 1]` of a run's tile."""
-    least: dict[tuple[int, Rules], np.ndarray] = {}
-    keys = [
-        [(taps, way.rules(device, part.spread(way.folded), taps)) for taps in range(1, kernel + 1)]
-        for way in ways
-    ]
-    for taps, rules in {key for row in keys for key in row}:
-        words = np.full((LARGEST_GROUPS, LARGEST_COLUMNS), NONE, np.uint8)
+    lengths = range(1, max(KERNELS) + 1)
+    keys = [[(taps, way.rules(device, part, taps)) for taps in lengths] for way in ways]
+    distinct = list(dict.fromkeys(key for row in keys for key in row))
+    single = np.full((len(distinct), LARGEST_GROUPS, LARGEST_COLUMNS), NONE, np.uint8)
+    for words, (taps, rules) in zip(single, distinct, strict=True):
         for (groups, columns), rectangle in run_rectangles(device, part, taps, rules).items():
             words[groups - 1, columns - 1] = rectangle.words
-        least[taps, rules] = words
-    tiled = dict(zip(least, tile_words(np.stack(list(least.values()))), strict=True))
-    none = np.full_like(words, NONE)
-    return np.array(
-        [
-            [tiled[key] if way.suits(part) else none for key in row]
-            for way, row in zip(ways, keys, strict=True)
-        ]
-    )
+    index = {key: at for at, key in enumerate(distinct)}
+    words = tile_words(single)[[[index[key] for key in row] for row in keys]]
+    words[[not way.suits(part) for way in ways]] = NONE
+    return words
+
+
+@lru_cache(PARTS_AT_HAND)
+def part_words(device: Dsp, part: Part, ways: Decodings) -> np.ndarray:
+    """Return the least words `[way, taps, groups - 1, columns - 1]`, taps cut into runs."""
+    runs = run_words(device, part, ways)
+    words = np.zeros_like(runs, shape=(len(ways), max(KERNELS) + 1, *runs.shape[2:]))
+    for taps in range(1, max(KERNELS) + 1):
+        options = [words[:, taps - run] + runs[:, run - 1] for run in range(1, taps + 1)]
+        words[:, taps] = np.minimum(np.min(options, axis=0), NONE)
+    return words
 
 
 def in_place(part: Part) -> Part:
@@ -151,12 +101,201 @@ def in_place(part: Part) -> Part:
     return replace(part, w_low=0, w_round=0, a_low=0)
 
 
+def cell_words(cell: Cell, ways: Decodings) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least words `[way, groups - 1, columns - 1]` and the index of the cut."""
+    device = dsp(cell.dsp)
+    options = [
+        sum(part_words(device, in_place(part), ways)[:, cell.kernel] for part in cell.parts(cut))
+        for cut in cuts(cell.w_bits, cell.a_bits)
+    ]
+    return np.min(options, axis=0), np.argmin(options, axis=0)
+
+
+# Recipes -----------------------------------------------------------------------------------------
+
+
+def assemble(cell: Cell, ways: Decodings, way: int, cut: Cut, tile: Size) -> Recipe:
+    """Return the recipe of the fewest words for a tile (groups, columns)."""
+    device, decoding = dsp(cell.dsp), ways[way]
+    placed = [
+        (pattern, index, *first)
+        for index, part in enumerate(cell.parts(cut))
+        for pattern, *first in cover(device, in_place(part), cell.kernel, ways, way, tile)
+    ]
+    patterns = list(dict.fromkeys(pattern for pattern, *_ in placed))
+    return Recipe(
+        decoding.mode,
+        decoding.known_bits,
+        decoding.folded,
+        *tile,
+        cut,
+        tuple(patterns),
+        tuple(Place(patterns.index(pattern), *label) for pattern, *label in placed),
+    )
+
+
+def cover(
+    device: Dsp, part: Part, kernel: int, ways: Decodings, way: int, tile: Size
+) -> Iterator[tuple[Pattern, int, int, int]]:
+    """Yield the patterns that cover a part's products, with their first group, tap and column."""
+    at = (slice(None), tile[0] - 1, tile[1] - 1)
+    runs, words = run_words(device, part, ways)[way], part_words(device, part, ways)[way]
+    single, needed, left = runs[at], words[at], kernel
+    while left:
+        run = next(
+            n for n in range(1, left + 1) if single[n - 1] + needed[left - n] == needed[left]
+        )
+        found = run_rectangles(device, part, run, ways[way].rules(device, part, run))
+        costs = {size: rectangle.words for size, rectangle in found.items()}
+        for size, group, column in cut_tile(runs[run - 1], costs, tile):
+            for pattern, first in found[size].placed():
+                yield pattern, group, kernel - left, column + first
+        left -= run
+
+
+# Choice ------------------------------------------------------------------------------------------
+
+
+Need = tuple[Callable[[Decoding], bool], Callable[[int, int], bool]]
+
+
+def _mode(mode: Asked, known_bits: int = 4, chain: int = 1) -> Callable[[Decoding], bool]:
+    return lambda way: (
+        mode in ("best", way.mode) and way.known_bits <= known_bits and way.chain >= chain
+    )
+
+
+def _unbiased(mode: Asked, chain: int = 1) -> Callable[[Decoding], bool]:
+    return lambda way: not way.folded and _mode(mode, chain=chain)(way)
+
+
+def _dividing(groups: int, columns: int = LARGEST_COLUMNS) -> Callable[[int, int], bool]:
+    return lambda g, x: groups % g == 0 and x <= columns
+
+
+_ALL, _EVERY, _ZERO_LUT = _mode("best"), _mode("every"), _mode("every", 0)
+_CANARY, _LONG_CANARY = _mode("canary", 2), _mode("canary", 2, 256)
+_CHAINS = [_mode("chain", chain=n) for n in (16, 64, 256, 4096)]
+_ANY, _DENSE, _DEPTHWISE = _dividing(0), _dividing(8, 12), _dividing(1, 12)
+NEEDS: tuple[Need, ...] = (
+    *((way, _ANY) for way in (_ALL, _EVERY, _ZERO_LUT, _CANARY, _LONG_CANARY, *_CHAINS)),
+    (_ALL, _dividing(1, 1)),
+    *((_ALL, tile) for tile in (_DEPTHWISE, _dividing(2), _dividing(4), _DENSE)),
+    (_ALL, _dividing(0, 4)),
+    *((way, tile) for tile in (_DENSE, _DEPTHWISE) for way in (_LONG_CANARY, _CANARY, *_CHAINS)),
+    *((_EVERY, tile) for tile in (_DENSE, _DEPTHWISE)),
+    *((way, _ANY) for way in (_unbiased("every"), _unbiased("chain", 64), _unbiased("canary"))),
+)
+"""What a layer may ask of a plan, the most common first: a decoding, a tile (groups, columns)."""
+
+
+def search(
+    dsp_name: str,
+    kernel: int,
+    w_bits: int,
+    a_bits: int,
+    narrow: bool = True,
+    *,
+    mode: Asked = "best",
+    chain: int = 1,
+    known_bits: int = 4,
+    folded: bool | None = None,
+) -> tuple[PackPlan, ...]:
+    """Return the fastest plans of a cell for the NEEDS of layers, best rate first.
+
+    A Pareto set over rate, LUTs, chain, groups, columns and bias of at most PLANS_PER_CELL plans
+    of a mode, with `chain` products in P or more, `known_bits` or fewer, `folded` or not (None:
+    both). Raises PackError for a kernel or width without plans, DeviceError for an unknown DSP.
+    """
+    cell = Cell(dsp_name, kernel, w_bits, a_bits, narrow)
+    ways = decodings(dsp(dsp_name), mode, chain, known_bits, folded)
+    return tuple(build(cell, recipe) for recipe in recipes(cell, ways))
+
+
+def recipes(cell: Cell, ways: Decodings) -> tuple[Recipe, ...]:
+    """Return the recipes of `search`, restricted to the given decodings."""
+    check_cell(cell)
+    found = list(dict.fromkeys(fastest(cell, ways, NEEDS)))
+    plans = {recipe: build(cell, recipe) for recipe in found}
+    kept = [one for one in found if not any(dominates(plans[o], plans[one]) for o in found)]
+    return tuple(sorted(kept[:PLANS_PER_CELL], key=lambda recipe: rank(plans[recipe])))
+
+
+def fastest(cell: Cell, ways: Decodings, needs: Iterable[Need]) -> Iterator[Recipe]:
+    """Yield the fastest recipe for every need that one satisfies.
+
+    Of equally fast ones the decoding that comes first, then the fewest groups and columns.
+    """
+    if not ways:
+        return
+    words, chosen = cell_words(cell, ways)
+    options = tuple(cuts(cell.w_bits, cell.a_bits))
+    sizes = np.indices(words.shape[1:]) + 1
+    rates = np.where(words <= LARGEST_WORDS, cell.kernel * sizes[0] * sizes[1] / words, 0)
+    for suits, allows in needs:
+        rows = [index for index, way in enumerate(ways) if suits(way)]
+        masked = rates[rows] * _allowed(allows)
+        if masked.any():
+            row, *at = np.unravel_index(np.argmax(masked), masked.shape)
+            way, tile = rows[row], (int(at[0]) + 1, int(at[1]) + 1)
+            yield assemble(cell, ways, way, options[chosen[way, at[0], at[1]]], tile)
+
+
 @cache
-def part_words(device: Dsp, part: Part, kernel: int, ways: tuple[Decoding, ...]) -> np.ndarray:
-    """Return the least words `[way, taps, groups - 1, columns - 1]`, taps cut into runs."""
-    runs = run_words(device, in_place(part), max(KERNELS), ways)
-    words = np.zeros_like(runs, shape=(len(ways), max(KERNELS) + 1, *runs.shape[2:]))
-    for taps in range(1, max(KERNELS) + 1):
-        options = [words[:, taps - run] + runs[:, run - 1] for run in range(1, taps + 1)]
-        words[:, taps] = np.minimum(np.min(options, axis=0), NONE)
-    return words
+def _allowed(allows: Callable[[int, int], bool]) -> np.ndarray:
+    """Return which tiles `[groups - 1, columns - 1]` are allowed."""
+    return np.array(
+        [
+            [allows(g, x) for x in range(1, LARGEST_COLUMNS + 1)]
+            for g in range(1, LARGEST_GROUPS + 1)
+        ]
+    )
+
+
+def dominates(one: PackPlan, other: PackPlan) -> bool:
+    """Tell whether `one`, of the same mode, is nowhere worse and somewhere better.
+
+    A divisor of the other's groups is never worse.
+    """
+    return rank(one) < rank(other) and (
+        one.mode == other.mode
+        and one.macs_per_dsp >= other.macs_per_dsp
+        and one.lut_per_mac <= other.lut_per_mac
+        and one.chain >= other.chain
+        and other.groups % one.groups == 0
+        and one.columns <= other.columns
+        and one.biased <= other.biased
+    )
+
+
+def rank(plan: PackPlan) -> tuple:
+    """Sort key: highest rate first, then cheapest, then the smallest tile."""
+    return -plan.macs_per_dsp, plan.lut_per_mac, plan.groups, plan.columns, -plan.chain
+
+
+def best_plans(
+    dsp_name: str,
+    kernel: int,
+    *,
+    narrow: bool = True,
+    mode: Asked = "best",
+    chain: int = 1,
+    known_bits: int = 4,
+    folded: bool | None = None,
+) -> dict[tuple[int, int], PackPlan]:
+    """Return the fastest plan of every cell (w_bits, a_bits) of 2..8 x 2..8; options: `search`.
+
+    Raises PackError where no plan satisfies the options.
+    """
+    ways, best = decodings(dsp(dsp_name), mode, chain, known_bits, folded), {}
+    for bits in product(SEARCHED_BITS, SEARCHED_BITS):
+        cell = Cell(dsp_name, kernel, *bits, narrow)
+        check_cell(cell)
+        recipe = next(fastest(cell, ways, NEEDS[:1]), None)
+        if recipe is None:
+            raise PackError(
+                f"{cell} has no plan of mode '{mode}' with chains of {chain} and {known_bits} "
+                "known bits; allow shorter chains, more known bits or another mode"
+            )
+        best[bits] = build(cell, recipe)
+    return best

@@ -6,11 +6,13 @@ they prove these as well as a plan.
 """
 
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from types import ModuleType
 
 from hw.device import dsp
 from hw.packing.plan import PackError, PackPlan, Proof, Word
+from hw.packing.prove import alone
 from hw.packing.rules import describe, malformed, port_violation
 
 
@@ -21,10 +23,10 @@ def smt(plan: PackPlan) -> PackPlan:
     the accumulator, and the top lane's capacity. Ports are compared in exact integers. Raises
     PackError if z3 is not installed.
     """
-    z3 = _z3()
+    _z3()
     problem = malformed(plan)
     for word in () if problem else plan.words:
-        problem = problem or port_violation(plan, word) or _lost(z3, plan, word)
+        problem = problem or port_violation(plan, word) or lost(alone(plan, word))
     if problem:
         raise PackError(f"{describe(plan)}: {problem}")
     return replace(plan, proof=Proof("z3", 0, "no field values within their spreads are lost"))
@@ -40,8 +42,10 @@ def _z3() -> ModuleType:
     return z3
 
 
-def _lost(z3: ModuleType, plan: PackPlan, word: Word) -> str | None:
-    """Return field values that the decoder of `word` loses, None if z3 finds that none exist."""
+@cache
+def lost(plan: PackPlan) -> str | None:
+    """Return field values that a plan of one word loses, None if z3 finds that none exist."""
+    z3, (word,) = _z3(), plan.words
     if plan.mode == "canary":
         top = word.fields[-1]
         if plan.chain * top.spread >= 1 << top.bits:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PackTable: the stored plans of one DSP and kernel side, and the choice among them for a layer.
+"""PackTable: the plans of one DSP and kernel side, and the choice among them for a layer.
 
-`tables.json` keeps the geometries that `search` found; `write_tables` regenerates it. Plans are
-expanded on demand and their rule is checked again, so a damaged file cannot yield a wrong plan.
+`tables.json` keeps the recipes that `search` found for the DSPs of our FPGA parts; other DSPs are
+searched on demand. Plans are built from their recipes and their rules are checked again, so a
+damaged file cannot yield a wrong plan. `write_tables` regenerates the file.
 """
 
 import json
@@ -11,15 +12,16 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
-from hw.device import DSPS, dsp
-from hw.packing.geometry import Cut, Geometry, Placement, Shape, build_plan
+from hw.device import DEVICES, DSPS, dsp
+from hw.packing.decoding import decodings
 from hw.packing.plan import PackError, PackPlan
 from hw.packing.prove import certify
-from hw.packing.search import KERNELS, WIDEST_BITS, check_cell, search
+from hw.packing.recipe import Cell, Recipe, as_row, build, from_row
+from hw.packing.search import KERNELS, SEARCHED_BITS, WIDEST_BITS, check_cell, recipes
 
-VERSION = 1
+VERSION = 2
 PATH = Path(__file__).with_name("tables.json")
-SEARCHED_BITS = range(2, WIDEST_BITS + 1)  # the bit widths that a network search chooses from
+STORED = tuple(sorted({device.dsp_type for device in DEVICES.values()}))
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,30 @@ class PackTable:
 
         Raises PackError for widths outside 1..8 (2..8 for narrow weights).
         """
-        return _plans(self.dsp, self.kernel, self.narrow, w_bits, a_bits)
+        return _plans(Cell(self.dsp, self.kernel, w_bits, a_bits, self.narrow))
 
     def best(
-        self, w_bits: int, a_bits: int, out_channels: int | None = None, depthwise: bool = False
+        self,
+        w_bits: int,
+        a_bits: int,
+        out_channels: int | None = None,
+        depthwise: bool = False,
+        width: int | None = None,
     ) -> PackPlan:
         """Return the fastest plan that a layer can use.
 
         A dense layer needs `groups` to divide `out_channels` (None: any), a depthwise layer one
-        group, because its output channels do not share an activation. Raises PackError for
-        `out_channels` < 1 and as `plans` does.
+        group, because its output channels do not share an activation; a tile has at most `width`
+        columns (None: any). Raises PackError for `out_channels` or `width` < 1 and as `plans` does.
         """
-        if out_channels is not None and out_channels < 1:
-            raise PackError(f"out_channels {out_channels} must be at least 1")
+        for name, given in (("out_channels", out_channels), ("width", width)):
+            if given is not None and given < 1:
+                raise PackError(f"{name} {given} must be at least 1")
         return next(
             plan
             for plan in self.plans(w_bits, a_bits)
             if plan.groups == 1 or not (depthwise or (out_channels or 0) % plan.groups)
+            if width is None or plan.columns <= width
         )
 
     def macs_per_dsp_grid(self) -> tuple[tuple[Fraction, ...], ...]:
@@ -66,82 +75,69 @@ def table(dsp_name: str, kernel: int, narrow: bool = True) -> PackTable:
     """Return the table of a DSP and kernel side; raise PackError naming what is known."""
     if dsp_name not in DSPS:
         raise PackError(f"no packing table for DSP '{dsp_name}'; known: {', '.join(sorted(DSPS))}")
-    check_cell(kernel, WIDEST_BITS, WIDEST_BITS, narrow)
+    check_cell(Cell(dsp_name, kernel, WIDEST_BITS, WIDEST_BITS, narrow))
     return PackTable(dsp_name, kernel, narrow)
 
 
 @cache
-def _plans(
-    dsp_name: str, kernel: int, narrow: bool, w_bits: int, a_bits: int
-) -> tuple[PackPlan, ...]:
-    return tuple(
-        certify(build_plan(dsp(dsp_name), kernel, w_bits, a_bits, narrow, geometry))
-        for geometry in stored_geometries(dsp_name, kernel, w_bits, a_bits, narrow)
-    )
+def _plans(cell: Cell) -> tuple[PackPlan, ...]:
+    check_cell(cell)
+    found = stored_recipes(cell) if cell.dsp in STORED else searched_recipes(cell)
+    return tuple(certify(build(cell, recipe)) for recipe in found)
 
 
-def stored_geometries(
-    dsp_name: str, kernel: int, w_bits: int, a_bits: int, narrow: bool = True
-) -> tuple[Geometry, ...]:
-    """Return what tables.json holds for a cell; raise PackError for a cell outside the tables."""
-    check_cell(kernel, w_bits, a_bits, narrow)
-    rows = read_tables(PATH)[dsp_name][_key(kernel, narrow)][f"w{w_bits}a{a_bits}"]
-    return tuple(_decode(row) for row in rows)
+def searched_recipes(cell: Cell) -> tuple[Recipe, ...]:
+    """Search a cell for what the table holds of it."""
+    return recipes(cell, decodings(dsp(cell.dsp)))
+
+
+def stored_recipes(cell: Cell, path: Path = PATH) -> tuple[Recipe, ...]:
+    """Return what a tables file holds for a cell; raise PackError if it holds nothing."""
+    rows = read_tables(path).get(_key(cell))
+    if rows is None:
+        raise PackError(f"{path.name} has no plans for {cell}; regenerate it with write_tables")
+    return tuple(from_row(row) for row in rows)
 
 
 @cache
-def read_tables(path: Path) -> dict:
-    """Return the rows of a tables file by DSP, table and cell; raise PackError for its version."""
+def read_tables(path: Path) -> dict[str, list]:
+    """Return the rows of a tables file by cell; raise PackError for an unknown version."""
     content = json.loads(path.read_text())
     if content["version"] != VERSION:
         raise PackError(
             f"{path.name} has version {content['version']}, this code reads {VERSION}; "
             "regenerate it with hw.packing.table.write_tables"
         )
-    return content["dsps"]
+    return content["cells"]
 
 
-def _key(kernel: int, narrow: bool) -> str:
-    return f"k{kernel} {'narrow' if narrow else 'full'}"
+def _key(cell: Cell) -> str:
+    weights = "narrow" if cell.narrow else "full"
+    return f"{cell.dsp} k{cell.kernel} w{cell.w_bits} {weights} a{cell.a_bits}"
 
 
-def _encode(geometry: Geometry) -> list:
-    shape, cut = geometry.shape, geometry.cut
-    lanes = [shape.groups, shape.taps, shape.columns, shape.weights_dense]
-    placements = [[p.w_port, p.w_stride, p.a_stride] for p in geometry.placements]
-    return [lanes, [cut.split, cut.low], [geometry.chain, geometry.known_bits], placements]
-
-
-def _decode(row: list) -> Geometry:
-    lanes, cut, (chain, known_bits), placements = row
-    return Geometry(
-        Shape(*lanes), Cut(*cut), chain, known_bits, tuple(Placement(*p) for p in placements)
-    )
+def cells(dsp_name: str) -> list[Cell]:
+    """Return every cell of a DSP."""
+    return [
+        Cell(dsp_name, kernel, w_bits, a_bits, narrow)
+        for kernel in KERNELS
+        for narrow in (True, False)
+        for w_bits in range(2 if narrow else 1, WIDEST_BITS + 1)
+        for a_bits in range(1, WIDEST_BITS + 1)
+    ]
 
 
 def tables_text() -> str:
-    """Search every table anew and return the text of tables.json, one cell a line."""
-    dsps = ",\n".join(f"{json.dumps(name)}: {{\n{_dsp_text(name)}}}" for name in sorted(DSPS))
-    return f'{{"version": {VERSION}, "dsps": {{\n{dsps}}}}}\n'
+    """Search every stored cell anew and return the text of tables.json, one cell a line."""
+    lines = ",\n".join(_line(cell) for name in STORED for cell in cells(name))
+    return f'{{"version": {VERSION}, "cells": {{\n{lines}}}}}\n'
 
 
-def _dsp_text(dsp_name: str) -> str:
-    return ",\n".join(
-        f"{json.dumps(_key(kernel, narrow))}: {{\n{_cells_text(dsp_name, kernel, narrow)}}}"
-        for kernel in KERNELS
-        for narrow in (True, False)
-    )
-
-
-def _cells_text(dsp_name: str, kernel: int, narrow: bool) -> str:
-    lines = []
-    for w_bits in range(2 if narrow else 1, WIDEST_BITS + 1):
-        for a_bits in range(1, WIDEST_BITS + 1):
-            rows = [_encode(found) for found in search(dsp_name, kernel, w_bits, a_bits, narrow)]
-            lines.append(f'"w{w_bits}a{a_bits}": {json.dumps(rows, separators=(",", ":"))}')
-    return ",\n".join(lines)
+def _line(cell: Cell) -> str:
+    rows = [as_row(recipe) for recipe in searched_recipes(cell)]
+    return f"{json.dumps(_key(cell))}: {json.dumps(rows, separators=(',', ':'))}"
 
 
 def write_tables(path: Path = PATH) -> None:
-    """Search every table anew (about 15 s) and write it to `path`."""
+    """Search every stored cell anew (about a minute) and write it to `path`."""
     path.write_text(tables_text())

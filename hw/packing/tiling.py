@@ -4,7 +4,7 @@
 Nothing here knows bits or ports; `hw.packing.patterns` scales the sets to bit offsets.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 import numpy as np
@@ -18,6 +18,7 @@ LONGEST_GAPPED = 10  # positions of a gapped column set: longer ones are no dens
 DEEPEST_TILING = 4  # gapped sets that tile the columns together
 
 Offsets = tuple[int, ...]
+Size = tuple[int, int]  # groups, columns
 
 
 @cache
@@ -151,3 +152,34 @@ def tile_words(words: np.ndarray) -> np.ndarray:
             cut = row[..., :half] + row[..., x - 1 : x - 1 - half if x > half else None : -1]
             row[..., x] = np.minimum(row[..., x], cut.min(-1))
     return np.minimum(words, NONE)
+
+
+def cut_tile(
+    words: np.ndarray, costs: Mapping[Size, int], tile: Size, group: int = 0, column: int = 0
+) -> Iterator[tuple[Size, int, int]]:
+    """Yield the rectangles (size, first group, first column) that `tile_words` made a tile of.
+
+    `words`: its result `[groups, columns]`, `costs`: words of single rectangles.
+    """
+    groups, columns = tile
+    total = words[groups - 1, columns - 1]
+    if costs.get(tile) == total:
+        yield tile, group, column
+        return
+    across = next(
+        (
+            x
+            for x in range(1, columns)
+            if words[groups - 1, [x - 1, columns - x - 1]].sum() == total
+        ),
+        None,
+    )
+    if across is not None:
+        yield from cut_tile(words, costs, (groups, across), group, column)
+        yield from cut_tile(words, costs, (groups, columns - across), group, column + across)
+        return
+    down = next(
+        g for g in range(1, groups) if words[[g - 1, groups - g - 1], columns - 1].sum() == total
+    )
+    yield from cut_tile(words, costs, (down, columns), group, column)
+    yield from cut_tile(words, costs, (groups - down, columns), group + down, column)

@@ -19,7 +19,15 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from hw.device import dsp
-from hw.packing.cost import REDUCTION, accumulates, carry_bits, interval, lane_bits, sum_bits
+from hw.packing.cost import (
+    REDUCTION,
+    accumulates,
+    carry_bits,
+    interval,
+    lane_bits,
+    signed_digits,
+    sum_bits,
+)
 from hw.packing.plan import PackPlan, Word
 
 
@@ -127,16 +135,14 @@ def _constant(plan: PackPlan, word: Word, name: str) -> str:
     weights, acts = (sum(1 << lane.offset for lane in lanes) for lanes in (word.weights, word.acts))
     fixed = -part.least(False, 0) * weights * acts
     base = "stored" if plan.biased else f"{p_bits}'d{fixed % (1 << p_bits)}"
-    flush = [f" - (wide << {bit})" for bit in _ones(word.w_add)]
+    flush = [
+        f" {'-' if sign > 0 else '+'} (wide << {bit})" for sign, bit in signed_digits(word.w_add)
+    ]
     body = [
         f"  wire signed {_range(p_bits)} wide = a_word;",
         f"  assign c = {base}{''.join(flush)};",
     ]
     return _module(f"{name}_constant", ports, body)
-
-
-def _ones(value: int) -> list[int]:
-    return [bit for bit in range(value.bit_length()) if value >> bit & 1]
 
 
 def _multiply(plan: PackPlan, word: Word, name: str) -> str:

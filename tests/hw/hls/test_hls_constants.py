@@ -9,36 +9,114 @@ from hypothesis import given
 
 from hw.chain import stages
 from hw.hls import HlsError, emit
-from hw.hls.constants import head_bias, requant_constants, weight_rom
+from hw.hls.constants import head_bias, requant_constants, start_rom, weight_rom
 from hw.hls.cpp import constant, lookup, table
+from hw.intmath import ceil_div
+from hw.mac_words import bias_bits, slice_bits, weight_lanes
 from hw.pipeline import MacArray, OutputPort, Requantise
 from tests.hw.hls.networks import tiny_design
 from tests.strategies import chain_design, small_graph
 
 
+def element(chunks: np.ndarray, index: int, bits: int, signed: bool) -> int:
+    """Return element `index` of a list cut into 64-bit chunks."""
+    per_chunk = 64 // bits
+    value = int(chunks[index // per_chunk]) >> (index % per_chunk * bits) & (1 << bits) - 1
+    return value - (value >> (bits - 1) << bits) if signed else value
+
+
+def rom_words(mac: MacArray):
+    """Yield (PE, out group, word step, row group, channel group, address) as the text has it."""
+    row_groups, channel_groups = mac.kernel // mac.kernel_rows, mac.in_channels // mac.simd
+    groups_out = mac.out_channels // (mac.pe * mac.groups)
+    for n, og, ws, krg, ig in np.ndindex(
+        mac.pe, groups_out, mac.word_steps, row_groups, channel_groups
+    ):
+        address = ((og * mac.word_steps + ws) * row_groups + krg) * channel_groups + ig
+        yield n, og, ws, krg, ig, address
+
+
+def arrays(design):
+    macs = [p for p in emit(design).pipeline.processes if isinstance(p, MacArray)]
+    return zip(macs, stages(design.graph), design.layers, strict=True)
+
+
 @given(chain_design(small_graph()))
 def test_weight_rom_word_by_word(design):
-    """The order of docs/cycles.md, written as the loops that it describes."""
-    macs = [p for p in emit(design).pipeline.processes if isinstance(p, MacArray)]
-    for mac, stage, layer in zip(macs, stages(design.graph), design.layers, strict=True):
-        bits = layer.plan.w_bits
-        rom = weight_rom(stage.conv.weights, mac, bits)
-        rows, simd, G, taps = mac.kernel_rows, mac.simd, mac.groups, mac.taps
-        row_groups, channel_groups = mac.kernel // rows, mac.in_channels // simd
-        for n, og, krg, ig, tg in np.ndindex(
-            mac.pe,
-            mac.out_channels // (mac.pe * G),
-            row_groups,
-            channel_groups,
-            mac.tap_steps,
-        ):
-            address = ((og * row_groups + krg) * channel_groups + ig) * mac.tap_steps + tg
-            for e, (kr, c, g, tap) in enumerate(np.ndindex(rows, simd, G, taps)):
-                column = tg * taps + tap
-                place = (krg * rows + kr, column, ig * simd + c, (og * mac.pe + n) * G + g)
-                wanted = stage.conv.weights[place] if column < mac.kernel else 0
-                chunk = int(rom[n, address, e // (64 // bits)]) >> (e % (64 // bits) * bits)
-                assert chunk % (1 << bits) == wanted % (1 << bits)
+    """The order of docs/cycles.md, written as the loops that it describes.
+
+    The slices of a weight, shifted to their places, add up to it.
+    """
+    for mac, stage, layer in arrays(design):
+        plan, rows, simd = layer.plan, mac.kernel_rows, mac.simd
+        rom, bits, widest = (
+            weight_rom(stage.conv.weights, mac, plan),
+            slice_bits(plan),
+            weight_lanes(plan),
+        )
+        found: dict[tuple[int, ...], dict[int, int]] = {}
+        for n, og, ws, krg, ig, address in rom_words(mac):
+            word = plan.words[ws]
+            part = plan.parts[word.part]
+            for e, (kr, c, i) in enumerate(np.ndindex(rows, simd, widest)):
+                value = element(rom[n, address], e, bits, part.w_lo < 0)
+                if i >= len(word.weights):
+                    assert value == 0
+                    continue
+                assert part.w_lo <= value <= part.w_hi
+                lane = word.weights[i]
+                channel = (og * mac.pe + n) * mac.groups + lane.group
+                place = (krg * rows + kr, lane.tap, ig * simd + c, channel)
+                assert found.setdefault(place, {}).setdefault(part.w_low, value) == value
+        assert len(found) == stage.conv.weights.size
+        for place, slices in found.items():
+            assert sum(v << low for low, v in slices.items()) == stage.conv.weights[place]
+
+
+@given(chain_design(small_graph()))
+def test_biases_follow_the_weights_of_their_link(design):
+    """C of equation (P), summed over the lanes of a link, from the slices in the same ROM word."""
+    for mac, stage, layer in arrays(design):
+        plan, lanes = layer.plan, mac.simd * mac.kernel_rows
+        rom, bits, widest = (
+            weight_rom(stage.conv.weights, mac, plan),
+            slice_bits(plan),
+            weight_lanes(plan),
+        )
+        first = ceil_div(lanes * widest, 64 // bits)
+        if not plan.biased:
+            assert rom.shape[-1] == first
+            continue
+        for n, _, ws, _, _, address in rom_words(mac):
+            word = plan.words[ws]
+            part = plan.parts[word.part]
+            ones = sum(1 << lane.offset for lane in word.acts)
+            for link, start in enumerate(range(0, lanes, mac.link)):
+                wanted = 0
+                for lane in range(start, min(start + mac.link, lanes)):
+                    for i, weight in enumerate(word.weights):
+                        w = element(rom[n, address], lane * widest + i, bits, part.w_lo < 0)
+                        c = word.a_sub * w - part.least(plan.folded, w) * ones
+                        wanted += c << weight.offset
+                got = element(rom[n, address, first:], link, bias_bits(plan, lanes), True)
+                assert got == wanted
+
+
+@given(chain_design(small_graph()))
+def test_partial_sums_start_from_what_the_fields_lack(design):
+    """sum of w a is sum of (w a - z) plus the start, whatever the activations: here all zero."""
+    for mac, stage, layer in arrays(design):
+        plan, weights = layer.plan, stage.conv.weights
+        start = start_rom(weights, mac, plan)
+        for channel in range(mac.out_channels):
+            lacking = 0
+            for part in plan.parts:
+                for w in weights[..., channel].ravel().tolist():
+                    w = (w + part.w_round >> part.w_low) - part.w_lo & (1 << part.w_bits) - 1
+                    shift = part.w_low + part.a_low
+                    lacking += part.least(plan.folded, w + part.w_lo) << shift
+            parallel = mac.pe * mac.groups
+            assert start[channel % parallel, channel // parallel] == lacking
 
 
 def processes(design, kind):
@@ -96,5 +174,6 @@ def test_tables_as_text():
 
 def test_members_as_text():
     assert constant("pe", 3) == "static constexpr int pe = 3;"
+    assert constant("bias", -(1 << 31)) == "static constexpr long long bias = -2147483648LL;"
     assert constant("w_signed", True) == "static constexpr bool w_signed = true;"
     assert "constexpr int values[] = {0, 11};" in lookup("w_offset", [0, 11])

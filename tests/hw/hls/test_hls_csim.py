@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from hw.cycles import process_cycles
 from hw.design import Design, Folding
@@ -25,7 +25,7 @@ def draw_designs(count: int) -> list[Design]:
     """Let hypothesis draw `count` designs; all of them go into one program."""
     designs = []
 
-    @settings(max_examples=count, phases=[Phase.generate], database=None, derandomize=True)
+    @settings(max_examples=count, suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None, derandomize=True)
     @given(chain_design(small_graph()))
     def collect(design):
         designs.append(design)

@@ -13,10 +13,8 @@ from hypothesis import given
 from hw.execute import execute
 from hw.hls import HlsError, emit, write
 from hw.hls.beats import unpack_results
-from hw.hls.pieces import check_supported
 from hw.hls.toolchain import FLAGS, find
 from hw.ir import IRError
-from hw.packing import table
 from hw.pipeline import PROCESSES
 from tests.hw.hls.networks import random_frames, tiny_design
 from tests.strategies import chain_design, shape_graph, small_graph
@@ -205,21 +203,3 @@ def test_shape_only_designs_are_refused(design):
 def test_frames_of_another_shape_are_refused():
     with pytest.raises((HlsError, IRError), match=r"\[N, 6, 7, 3\]"):
         emit(tiny_design(), np.zeros((1, 6, 7, 4), np.uint8))
-
-
-def test_unsupported_plans_are_refused():
-    plan = table("dsp48e2", 3).best(4, 4)
-    check_supported(plan, "conv0_mac")
-    piece = plan.pieces[0]
-    for change, what in (
-        ({"c_port_flush": True}, "C-port flush"),
-        ({"msb_flip": True}, "MSB flip"),
-        ({"acts": piece.word.acts[:1] + piece.word.acts[2:]}, "lanes that leave gaps"),
-        ({"weights": piece.word.weights[1:]}, "lanes that leave gaps"),
-    ):
-        word = replace(piece.word, **change)
-        other = replace(plan, pieces=(replace(piece, word=word), *plan.pieces[1:]))
-        with pytest.raises(HlsError, match=f"process 'conv0_mac': its packing plan uses {what}"):
-            check_supported(other, "conv0_mac")
-    with pytest.raises(HlsError, match="uses mode 'canary'"):
-        check_supported(replace(plan, mode="canary"), "conv0_mac")

@@ -3,7 +3,7 @@
 
 import re
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -23,11 +23,13 @@ from hw.packing.prove import (
     expected_sums,
     filled,
     is_exhaustive,
-    lane_vectors,
     prove,
     search_failure,
 )
 from hw.packing.rules import carry_violation, violation
+from hw.packing.search import KERNELS
+from hw.packing.smt import smt
+from hw.packing.table import table
 from tests.packing_samples import filter_plan, group_plan
 from tests.packing_strategies import edge_plans, exact_plans, toy, without_tricks
 
@@ -146,10 +148,8 @@ def test_full_range_weights_break_the_entries_with_full_ports(kernel):
             broken += 1
             with pytest.raises(PackError, match=COUNTEREXAMPLE):
                 prove(plan)
-    assert broken == BROKEN_BY_FULL_RANGE[kernel]
+    assert broken == {1: 8, 3: 7}[kernel]
 
-
-BROKEN_BY_FULL_RANGE = {1: -1, 3: -1}
 
 KNOWN_BAD = {
     "K3 w8a2, weights split: lower word needs 19 bits": without_tricks(
@@ -166,6 +166,9 @@ KNOWN_BAD = {
     ),
     "K3 w4a4 3x2: ten products in a chain for nine": filter_plan(
         3, 4, 4, stride=11, known_bits=1, mode="chain", chain=10
+    ),
+    "K3 w4a4 3x2, full range, folded: nine lowest weights are more than nine highest": filter_plan(
+        3, 4, 4, stride=11, narrow=False, folded=True, mode="chain", chain=9
     ),
     "K3 w4a4 3x2 canary: four carries for three": filter_plan(
         3, 4, 4, stride=6, folded=True, known_bits=2, mode="canary", chain=4000
@@ -187,7 +190,12 @@ def test_known_bad_plans_are_refused_with_a_counterexample(plan):
 def test_message_names_plan_reason_and_operands():
     with pytest.raises(PackError) as error:
         prove(KNOWN_BAD["K3 w8a2, weights split: lower word needs 19 bits"])
-    assert str(error.value) == "?"
+    assert str(error.value) == (
+        "'every' plan for dsp48e2 kernel 3 w8a2 (1 groups x 4 columns, 2 words, chain 1, 1 known "
+        "bits): weight words span 0..247695, too wide for a signed 18-bit port; counterexample "
+        "(N = 1): weights [15, 15, 15], activations [1, 0, 0, 0] give 255, want 15, at output "
+        "(group, row, column - tap) = (0, 0, 0)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -212,25 +220,33 @@ def test_good_neighbours_of_the_bad_plans_are_proven(plan):
 # The words' operands -----------------------------------------------------------------------------
 
 
+ALONG_ACTS = group_plan(w_bits=2, a_bits=6, groups=1, columns=3, folded=True, stride=6)
+
+
 @pytest.mark.parametrize(
-    ("plan", "space"),
+    ("plan", "chunks", "space"),
     [
-        (filter_plan(3, 2, 2, stride=5, columns=4, w_port=18), 3**3 * 4**4),  # one chunk
-        (filter_plan(3, 4, 4), 15**3 * 16**2),  # several chunks
-        (
-            group_plan(w_bits=2, a_bits=6, groups=1, columns=3, folded=True, stride=6),
-            3 * 64**3,
-        ),  # also along acts
+        (filter_plan(3, 2, 2, stride=5, columns=4, w_port=18), 1, 3**3 * 4**4),
+        (filter_plan(3, 4, 4), 14, 15**3 * 16**2),
+        (ALONG_ACTS, 12, 3 * 64**3),
     ],
 )
-def test_enumeration_is_complete(plan, space):
+def test_enumeration_is_complete(plan, chunks, space):
     lone = alone(plan, plan.words[0])
-    seen = sum(weights.shape[0] * acts.shape[1] for weights, acts in exhaustive(lone))
-    assert seen == space
+    found = list(exhaustive(lone))
+    assert len(found) == chunks
     assert is_exhaustive(lone, space)
     assert not is_exhaustive(lone, space - 1)
     assert 0 < search_failure(lone, space)[1] - space < 20
-    assert len({tuple(row) for row in lane_vectors(-1, 1, 3).tolist()}) == 27
+    rows = {
+        (*w, *a)
+        for weights, acts in found
+        for w in weights.reshape(-1, weights.shape[-1])[::7].tolist()
+        for a in acts.reshape(-1, acts.shape[-1])[::29].tolist()
+    }
+    seen = sum(len(weights[::7]) * len(acts[0, ::29]) for weights, acts in found)
+    assert len(rows) == seen
+    assert sum(weights.shape[0] * acts.shape[1] for weights, acts in found) == space
 
 
 def is_decoded(lone: PackPlan, weights: np.ndarray, acts: np.ndarray) -> bool:
@@ -255,18 +271,24 @@ def test_no_sequence_fails_where_the_rules_hold(plan):
             assert search_failure(alone(plan, word), 1 << 18)[0] is None
 
 
-def test_an_overflow_that_extreme_words_hide_is_found():
+@pytest.mark.parametrize(
+    ("ports", "part", "hidden", "shown"),
+    [
+        ((14, 12), Part(0, 14, 0, 0, 8192, 0, 11), (8192, 1024), (8192, 1)),
+        ((12, 14), Part(0, 11, 0, 0, 1024, 0, 14), (1024, 16383), (1, 16383)),
+    ],
+)
+def test_an_overflow_that_extreme_words_hide_is_found(ports, part, hidden, shown):
     """The port is off by 2^14, times 1024 it is 0 modulo 2^24: only a unit word shows it."""
-    part = Part(0, 14, 0, 0, 8192, 0, 11)
-    device = dsp(toy(12, 14, 24))
+    device = dsp(toy(*ports, 24))
     lanes = (WeightLane(0, 0, 0),), (ActLane(0, 0, 0),)
-    word = make_word(device, part, 0, *lanes, w_port=14, known_bits=0, folded=False)
-    cell = (device.name, 1, 14, 11, False, "every", 1, 0, False, 1, 1)
+    word = make_word(device, part, 0, *lanes, w_port=ports[0], known_bits=0, folded=False)
+    cell = (device.name, 1, part.w_bits, part.a_bits, False, "every", 1, 0, False, 1, 1)
     lone = PackPlan(*cell, (part,), (word,))
-    assert "weight words span 0..8192, too wide" in violation(lone, word)
-    assert is_decoded(lone, np.array([[8192]]), np.array([[1024]]))
-    assert not is_decoded(lone, np.array([[8192]]), np.array([[1]]))
-    assert search_failure(lone, 0)[0].want == 8192
+    assert "too wide for a signed 14-bit port" in violation(lone, word)
+    assert is_decoded(lone, *(np.array([[value]]) for value in hidden))
+    assert not is_decoded(lone, *(np.array([[value]]) for value in shown))
+    assert not all(is_decoded(lone, *vectors) for vectors in decisive(lone))
 
 
 # Theorem 4: canaries -----------------------------------------------------------------------------
@@ -274,14 +296,13 @@ def test_an_overflow_that_extreme_words_hide_is_found():
 
 def carries_of_all_states(plan: PackPlan) -> list[int]:
     """Return the most carries into every lane, over all values of P that products can reach."""
-    word, part = plan.words[0], plan.parts[0]
+    word = plan.words[0]
     offsets = [field.offset for field in word.fields]
-    weights = lane_vectors(part.w_lo, part.w_hi, len(word.weights))[:, None, None, :]
-    acts = lane_vectors(0, part.a_hi, len(word.acts))[None, :, None, :]
-    adds = increments(plan, word, weights, acts, "check").ravel().tolist()
+    ((weights, acts),) = exhaustive(alone(plan, word))
+    adds = set(increments(plan, word, weights, acts, "check").ravel().tolist())
     states, new, period = {0}, {0}, 1 << offsets[-1]
     while new:
-        new = {(state + add) % period for state in new for add in set(adds)} - states
+        new = {(state + add) % period for state in new for add in adds} - states
         states |= new
     u = emulate_word(replace(plan, mode="every", chain=1), word, weights, acts)
     u = u - constants(plan, word, weights)
@@ -341,3 +362,35 @@ def test_exact_plans_are_proven(plan):
     small = all(is_exhaustive(alone(plan, word), 1 << 18) for word in plan.words)
     assert proof.method == ("exhaustive" if small else "interval")
     assert proof.vectors > 0
+
+
+# The tables --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("a_bits", range(1, 9))
+@pytest.mark.parametrize("w_bits", range(2, 9))
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_default_table_is_proven(kernel, w_bits, a_bits):
+    """By enumeration up to 2^26 operand vectors a word; what is larger or sums, by z3 too."""
+    for plan in table("dsp48e2", kernel).plans(w_bits, a_bits):
+        proven = prove(plan, limit=1 << 26)
+        if proven.proof.method != "exhaustive":
+            assert smt(plan).proof.method == "z3"
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_fastest_plans_are_proven(kernel):
+    for w_bits, a_bits in ((2, 2), (3, 5), (4, 4), (8, 8)):
+        plan = table("dsp48e2", kernel).plans(w_bits, a_bits)[0]
+        assert prove(plan, limit=1 << 20).proof.vectors > 0
+        assert smt(plan).proof.method == "z3"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("narrow", [True, False])
+@pytest.mark.parametrize("dsp_name", sorted(DSPS))
+def test_every_table_is_proven_by_samples(dsp_name, narrow):
+    for kernel, w_bits, a_bits in product(KERNELS, range(1 + narrow, 9), range(1, 9)):
+        for plan in table(dsp_name, kernel, narrow).plans(w_bits, a_bits):
+            assert prove(plan, limit=1 << 14).proof.vectors > 0

@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from hw.intmath import weight_range
@@ -157,7 +157,11 @@ def test_ports_are_used_to_the_last_code(case, w_add, flipped):
     assert (port_violation(plan, plan.words[0]) is None) == exact
 
 
+TOP_BIT = (Part(0, 4, 0, -1, 1, 0, 1), 12, 5, (WeightLane(0, 0, 0),), (ActLane(4, 0, 0),))
+
+
 @settings(max_examples=200)
+@example(TOP_BIT)
 @given(port_words())
 def test_tricks_are_found_whenever_there_are_any(case):
     part, w_port, a_port, weights, acts = case

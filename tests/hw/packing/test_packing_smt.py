@@ -6,9 +6,11 @@ import sys
 import pytest
 from hypothesis import given, settings
 
-from hw.packing.plan import PackError, PackPlan
+from hw.device import dsp
+from hw.packing.geometry import Cut, make_word, parts
+from hw.packing.plan import ActLane, PackError, PackPlan, WeightLane
 from hw.packing.rules import check
-from hw.packing.smt import smt
+from hw.packing.smt import lost, smt
 from tests.packing_samples import filter_plan
 from tests.packing_strategies import edge_plans, exact_plans
 
@@ -44,6 +46,18 @@ def test_lost_field_values_are_quoted(mode, chain, stride):
         smt(plan)
 
 
+@pytest.mark.parametrize("mode", ["every", "canary"])
+@pytest.mark.parametrize(("offsets", "exact"), [((0, 1, 5), True), ((0, 4, 5), False)])
+def test_only_the_lowest_field_may_be_closer_than_the_known_bits(mode, offsets, exact):
+    device, part = dsp("dsp48e2"), parts(2, 1, True, Cut())[0]
+    acts = tuple(ActLane(offset, 0, 0) for offset in offsets)
+    word = make_word(
+        device, part, 0, (WeightLane(0, 0, 0),), acts, w_port=27, known_bits=3, folded=True
+    )
+    cell = (device.name, 1, 2, 1, True, mode, 1, 3, True, 1, 1)
+    assert (lost(PackPlan(*cell, (part,), (word,))) is None) == exact
+
+
 def test_the_top_of_a_canary_is_not_forgotten():
     plan = filter_plan(
         folded=True, stride=13, mode="canary", chain=1 << 14, known_bits=1, taps=(2, 1)
@@ -57,6 +71,7 @@ def test_the_top_of_a_canary_is_not_forgotten():
 
 
 def test_a_missing_solver_is_named(monkeypatch):
+    lost.cache_clear()
     monkeypatch.setitem(sys.modules, "z3", None)
     with pytest.raises(PackError, match=r"pip install mixq-jax\[proof\]"):
         smt(filter_plan())

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Verilog of a packed word: shape of the text, and (`-m synth`) simulation against `emulate`."""
+"""Verilog of a packed word: its text, and with yosys (`-m synth`) simulation and DSP inference."""
 
 import re
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from experiments.synth_packing import INFERENCE, count_cells, run_yosys
 from hw.packing.cost import REDUCTION, accumulates
 from hw.packing.emulate import combine, constants, emulate_word
 from hw.packing.geometry import Cut
@@ -33,13 +35,13 @@ PLANS = {
         w_bits=6, cut=Cut("w", 3, True), stride=10, folded=True, known_bits=1, narrow=False
     ),
     "activations split": filter_plan(a_bits=6, cut=Cut("a", 3), stride=9, folded=True),
-    "flush": group_plan(stride=7, narrow=False, known_bits=2, folded=True),
+    "flush, folded": group_plan(stride=12, w_bits=3, a_bits=3, narrow=False, folded=True),
+    "flush": group_plan(stride=12, w_bits=3, a_bits=3, narrow=False),
+    "flipped bit": group_plan(groups=1, stride=14, known_bits=1, folded=True, narrow=False),
     "canary, t = 1": filter_plan(mode="canary", known_bits=1, folded=True, stride=9, chain=1000),
     "canary, t = 2": filter_plan(mode="canary", known_bits=2, folded=True, stride=8, chain=1000),
     "canary, short": filter_plan(mode="canary", known_bits=2, folded=True, stride=8, chain=50),
-    "canary, constant zero point": filter_plan(
-        mode="canary", known_bits=2, stride=9, chain=1000
-    ),
+    "canary, constant zero point": filter_plan(mode="canary", known_bits=2, stride=9, chain=1000),
 }
 MAIN = """
 #include "word.cc"
@@ -86,9 +88,7 @@ def operands(plan, word, sequences: int, rng) -> tuple[np.ndarray, np.ndarray]:
 def stored(plan, word, weights) -> np.ndarray:
     """Return what is kept beside the weights: C without the activations, `[sequences, N]`."""
     part = plan.parts[word.part]
-    least = part.a_hi * np.minimum(weights, 0 if plan.folded else part.w_lo)
-    if not plan.folded:
-        least = np.full_like(weights, part.least(False, 0))
+    least = np.vectorize(lambda weight: part.least(plan.folded, int(weight)))(weights)
     ones = sum(1 << lane.offset for lane in word.acts)
     return word.a_sub * combine(word.weights, weights) - combine(word.weights, least) * ones
 
@@ -118,7 +118,7 @@ def simulate(plan, index: int, rows: np.ndarray, folder) -> np.ndarray:
         "hierarchy -top word",
         f"write_cxxrtl {folder}/word.cc",
     ):
-        libyosys.run_pass(command, design)
+        libyosys.Pass.call(design, f"tee -q {command}")
     names = ["first", "last", "start"]
     names += [f"w{i}" for i in range(len(word.weights))]
     names += [f"a{j}" for j in range(len(word.acts))]
@@ -127,9 +127,7 @@ def simulate(plan, index: int, rows: np.ndarray, folder) -> np.ndarray:
         f".trunc<decltype(word.p_{name})::bits>();"
         for name in [*names, "stored"]
     )
-    prints = ' << " " << '.join(
-        f"word.p_sum{k}.get<uint64_t>()" for k in range(len(word.fields))
-    )
+    prints = ' << " " << '.join(f"word.p_sum{k}.get<uint64_t>()" for k in range(len(word.fields)))
     (folder / "main.cc").write_text(MAIN % (reads, prints))
     runtime = f"{pyosys.__path__[0]}/share/include/backends/cxxrtl/runtime"
     compiler = ["g++", "-std=c++17", "-O1", f"-I{runtime}", "main.cc", "-o", "main"]
@@ -137,6 +135,45 @@ def simulate(plan, index: int, rows: np.ndarray, folder) -> np.ndarray:
     lines = "\n".join(" ".join(str(v % (1 << 64)) for v in row) for row in rows.tolist())
     result = subprocess.run([folder / "main"], input=lines, capture_output=True, text=True)
     return np.array([line.split() for line in result.stdout.splitlines()], dtype=np.int64)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_text_has_one_multiplication_and_is_deterministic(name):
+    plan = PLANS[name]
+    for index, word in enumerate(plan.words):
+        text = word_verilog(plan, index, "core")
+        assert text.count(" * ") == 1
+        assert f"wire signed [{word.w_port + word.a_port - 1}:0] product = w_word * a_word" in text
+        assert text == word_verilog(replace(plan), index, "core")
+        modules = re.findall(r"^module (\w+)", text, re.M)
+        assert modules[-1] == "core"
+        assert all(module.startswith("core_") for module in modules[:-1])
+        assert ("core_track" in modules) == (plan.known_bits > 0)
+
+
+def test_samples_use_every_trick_and_both_ports():
+    words = [word for plan in PLANS.values() for word in plan.words]
+    assert any(word.w_add for word in words)
+    assert any(word.a_sub for word in words)
+    assert {word.w_port for word in words} == {18, 27}
+
+
+def test_constant_of_an_unfolded_word_is_written_out():
+    plan = filter_plan()
+    zero = 15 * 7 * (1 + (1 << 11) + (1 << 22)) * (1 + (1 << 11))
+    assert f"assign c = 48'd{zero};" in word_verilog(plan, 0)
+    assert "assign c = stored;" in word_verilog(PLANS["every, folded"], 0)
+
+
+def test_outputs_hold_a_whole_reduction():
+    chained, whole = PLANS["chain"], PLANS["chain, one decoding"]
+    assert accumulates(chained)
+    assert not accumulates(whole)
+    for plan in (chained, whole):
+        spreads = [field.spread for field in plan.words[0].fields]
+        assert output_bits(plan, plan.words[0]) == tuple(
+            (REDUCTION * spread).bit_length() for spread in spreads
+        )
 
 
 @pytest.mark.synth
@@ -150,3 +187,12 @@ def test_simulation_equals_the_emulator(name, tmp_path):
         assert sums.shape == (12 * decodings, len(word.fields))
         expected = emulate_word(plan, word, weights, acts) - constants(plan, word, weights)
         np.testing.assert_array_equal(sums[decodings - 1 :: decodings], expected)
+
+
+@pytest.mark.synth
+@pytest.mark.parametrize("name", PLANS)
+def test_every_word_becomes_one_dsp(name):
+    plan = PLANS[name]
+    for index in range(len(plan.words)):
+        modules = run_yosys(word_verilog(plan, index), INFERENCE)
+        assert count_cells(modules["word"]).dsp48e2 == 1

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipe: the few numbers that a plan is built from, as the search finds and tables store them."""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
+
+from hw.device import dsp
+from hw.packing.geometry import Cut, make_word, parts, port_tricks
+from hw.packing.patterns import Pattern
+from hw.packing.plan import Mode, PackError, PackPlan, Part, Word
+
+MODES: dict[str, Mode] = {"e": "every", "n": "chain", "c": "canary"}
+_LETTERS = {mode: letter for letter, mode in MODES.items()}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What plans are searched for: kernel taps and operand widths on one DSP."""
+
+    dsp: str
+    kernel: int
+    w_bits: int
+    a_bits: int
+    narrow: bool
+
+    def parts(self, cut: Cut) -> tuple[Part, ...]:
+        """Return the slices of a cut."""
+        return parts(self.w_bits, self.a_bits, self.narrow, cut)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A word: a pattern (its index in the recipe) on a part, with its first lanes' labels."""
+
+    pattern: int
+    part: int
+    group: int
+    tap: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A plan without what follows from it: lanes, fields, port tricks, chain, LUTs."""
+
+    mode: Mode
+    known_bits: int
+    folded: bool
+    groups: int
+    columns: int
+    cut: Cut
+    patterns: tuple[Pattern, ...]
+    places: tuple[Place, ...]
+
+
+def build(cell: Cell, recipe: Recipe) -> PackPlan:
+    """Return the plan of a recipe with its longest chain; raise PackError if a word fits no port.
+
+    Whether the plan is exact is the business of `rules`.
+    """
+    slices = cell.parts(recipe.cut)
+    words = tuple(
+        pack(cell.dsp, slices[place.part], recipe.patterns[place.pattern], place, recipe)
+        for place in recipe.places
+    )
+    plan = PackPlan(
+        cell.dsp,
+        cell.kernel,
+        cell.w_bits,
+        cell.a_bits,
+        cell.narrow,
+        recipe.mode,
+        longest_chain(recipe.mode, words),
+        recipe.known_bits,
+        recipe.folded,
+        recipe.groups,
+        recipe.columns,
+        slices,
+        words,
+        dsp(cell.dsp).multipliers,
+    )
+    return replace(plan, lut_per_mac=lut_per_mac(plan))
+
+
+def longest_chain(mode: Mode, words: Sequence[Word]) -> int:
+    """Return how many products fit every field, or the top ones where carries are counted."""
+    if mode == "every":
+        return 1
+    read = [word.fields[-1:] if mode == "canary" else word.fields for word in words]
+    return min(((1 << field.bits) - 1) // field.spread for fields in read for field in fields)
+
+
+def pack(dsp_name: str, part: Part, pattern: Pattern, place: Place, recipe: Recipe) -> Word:
+    """Return the word of a pattern at its place; raise PackError if it does not fit the ports."""
+    device = dsp(dsp_name)
+    weights, acts = pattern.weights(place.group, place.tap), pattern.acts(place.column)
+    a_port = device.wide_bits + device.narrow_bits - pattern.w_port
+    tricks = port_tricks(part, pattern.w_port, a_port, weights, acts)
+    if tricks is None:
+        raise PackError(
+            f"{pattern} of {part} does not fit ports of {pattern.w_port} and {a_port} bits"
+        )
+    return make_word(
+        device,
+        part,
+        place.part,
+        weights,
+        acts,
+        w_port=pattern.w_port,
+        known_bits=recipe.known_bits,
+        folded=recipe.folded,
+        tricks=tricks,
+    )
+
+
+def as_row(recipe: Recipe) -> list:
+    """Return a recipe as JSON values."""
+    return [
+        _LETTERS[recipe.mode],
+        recipe.known_bits,
+        int(recipe.folded),
+        recipe.groups,
+        recipe.columns,
+        list(astuple(recipe.cut)) if recipe.cut.split else [],
+        [astuple(pattern) for pattern in recipe.patterns],
+        [astuple(place) for place in recipe.places],
+    ]
+
+
+def from_row(row: list) -> Recipe:
+    """Return the recipe of a row; raise PackError if the row is not one."""
+    try:
+        mode, known_bits, folded, groups, columns, cut, patterns, places = row
+        return Recipe(
+            MODES[mode],
+            known_bits,
+            bool(folded),
+            groups,
+            columns,
+            Cut(*cut),
+            tuple(Pattern(*(_frozen(value) for value in pattern)) for pattern in patterns),
+            tuple(Place(*place) for place in places),
+        )
+    except (TypeError, ValueError, KeyError) as error:
+        raise PackError(f"{row} is not a packing recipe: {error!r}") from error
+
+
+def _frozen(value: int | list[int]) -> int | tuple[int, ...]:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def lut_per_mac(plan: PackPlan) -> float:
+    """Return a rough estimate of the logic beside the DSP."""
+    per_product = (0, 0.5, 2, 3.5, 7)[plan.known_bits]
+    luts = 0.0
+    for word in plan.words:
+        luts += per_product * word.macs
+        if plan.mode == "canary":
+            luts += (plan.known_bits + 3) * len(word.fields)
+        if plan.chain < 256:
+            luts += sum(field.spread.bit_length() + 8 for field in word.fields) / plan.chain
+    return round(luts / (plan.kernel * plan.groups * plan.columns), 2)
