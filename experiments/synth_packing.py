@@ -116,12 +116,12 @@ def count_cells(cells: Sequence[dict]) -> Cells:
 
 def measure(plan: PackPlan, word: Word) -> Measurement:
     """Synthesise a word of a plan."""
-    text = word_verilog(plan, plan.words.index(word))
-    modules, whole = run_yosys(text, SYNTHESIS), run_yosys(text, INFERENCE)
-    cells = {stage: count_cells(modules.get(f"word_{stage}", [])) for stage in STAGES}
+    modules = run_yosys(word_verilog(plan, plan.words.index(word)), SYNTHESIS)
+    cells = {name: count_cells(modules.get(f"word_{name}", [])) for name in STAGES}
     if not counts(plan, word).constant_bits:
         cells["constant"] = Cells()  # C of activations alone is made once for many DSPs
-    return Measurement(counts(plan, word), word.w_port, count_cells(whole["word"]).dsp48e2, cells)
+    found = [count_cells(of) for name, of in modules.items() if name.startswith("word")]
+    return Measurement(counts(plan, word), word.w_port, sum(one.dsp48e2 for one in found), cells)
 
 
 def fit(rows: Sequence[Sequence[float]], luts: Sequence[float]) -> list[float]:

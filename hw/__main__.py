@@ -23,7 +23,9 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line of `python -m hw`."""
     root = _Parser(prog="python -m hw", description=__doc__)
     commands = root.add_subparsers(dest="command", required=True)
-    packing = commands.add_parser("packing", help="rates and plans of DSP packing, 2..8 x 2..8 bits")
+    packing = commands.add_parser(
+        "packing", help="rates and plans of DSP packing, 2..8 x 2..8 bits"
+    )
     packing.add_argument("--dsp", default="dsp48e2", help=f"one of {', '.join(sorted(DSPS))}")
     packing.add_argument("--kernel", type=int, default=3, help="kernel side: 1, 3, 5 or 7")
     packing.add_argument("--mode", choices=MODES, default="best", help="when P is decoded")

@@ -172,16 +172,20 @@ def _mac_array(mac: MacArray, layer: LayerDesign) -> Usage:
     macs = mac.pe * lanes * Fraction(plan.macs_per_dsp, plan.multipliers)
     weights = memory_usage(rom_word_bits(plan, lanes), depth)
     starts = memory_usage(mac.acc_bits, mac.out_channels // parallel) if plan.folded else Usage()
-    return _repeat(mac.pe, weights) + _repeat(parallel, starts) + Usage(
-        dsp=array_dsps(mac, plan),
-        lut=round(macs * Fraction(plan.lut_per_mac))
-        + lanes * (mac.pe * _weight_operand(plan) + _act_operand(plan))
-        + sums_bits
-        + CONTROL_LUT,
-        ff=2 * sums_bits
-        + mac.pe * ceil_div(lanes, mac.link) * _remembered_bits(mac, plan)
-        + lanes * mac.columns * plan.a_bits
-        + CONTROL_FF,
+    return (
+        _repeat(mac.pe, weights)
+        + _repeat(parallel, starts)
+        + Usage(
+            dsp=array_dsps(mac, plan),
+            lut=round(macs * Fraction(plan.lut_per_mac))
+            + lanes * (mac.pe * _weight_operand(plan) + _act_operand(plan))
+            + sums_bits
+            + CONTROL_LUT,
+            ff=2 * sums_bits
+            + mac.pe * ceil_div(lanes, mac.link) * _remembered_bits(mac, plan)
+            + lanes * mac.columns * plan.a_bits
+            + CONTROL_FF,
+        )
     )
 
 

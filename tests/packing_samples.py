@@ -14,6 +14,7 @@ from hw.packing.plan import ActLane, PackError, PackPlan, WeightLane
 from hw.packing.rules import check
 
 Pattern = tuple[tuple[WeightLane, ...], tuple[ActLane, ...]]
+UNCUT = Cut()
 
 
 def pattern_plan(
@@ -24,7 +25,7 @@ def pattern_plan(
     columns: int,
     patterns: Sequence[Pattern],
     *,
-    cut: Cut | Literal["w", "signed w", "a"] = Cut(),
+    cut: Cut | Literal["w", "signed w", "a"] = UNCUT,
     narrow: bool = True,
     known_bits: int = 0,
     folded: bool = False,
@@ -229,7 +230,9 @@ VARIANTS = {
     "folded canary": Variant(group_plan, _canary(3, 20, folded=True), ports=("wide", "narrow")),
     "gapped canary": Variant(gapped_plan, _canary(4, 6)),
     "unsigned split": Variant(filter_plan, {"cut": "w"}),
-    "signed split": Variant(filter_plan, _known(1, cut="signed w", folded=True), ports=("narrow", "wide")),
+    "signed split": Variant(
+        filter_plan, _known(1, cut="signed w", folded=True), ports=("narrow", "wide")
+    ),
     "split canary": Variant(group_plan, _canary(2, 9, cut="signed w")),
     "activation split": Variant(group_plan, {"cut": "a", "folded": True}),
     "split chain": Variant(gapped_plan, {"cut": "a", "mode": "chain", "chain": 2}),

@@ -23,7 +23,11 @@ def write_heatmap(path: Path, title: str, kernel: int, cells: Cells) -> None:
         ratio = ours / np.array(theirs)
         mean = mean_ratio(kernel, grid(cells))
         panels += [
-            ("DeepBurning-MixQ (ICCAD'23)\nMACs per DSP and cycle", np.array(theirs), *panels[0][2:]),
+            (
+                "DeepBurning-MixQ (ICCAD'23)\nMACs per DSP and cycle",
+                np.array(theirs),
+                *panels[0][2:],
+            ),
             (f"ratio\ngeometric mean {mean:.3f}", ratio, "RdBu", (0.4, 1.6), "{:.2f}"),
         ]
     figure = Figure(figsize=(4.6 * len(panels), 4.6), layout="constrained")

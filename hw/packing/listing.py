@@ -72,7 +72,9 @@ def as_text(kernel: int, cells: Cells) -> str:
     lines = ["w\\a " + "".join(f"{a:>9}" for a in WIDTHS)]
     for w in WIDTHS:
         lines.append(f"{w:>3} " + "".join(f"{_cell(cells[w, a]):>9}" for a in WIDTHS))
-    lines.append("MACs per DSP and cycle; e: decoded every cycle, n: chain, c: canary; + known bits")
+    lines.append(
+        "MACs per DSP and cycle; e: decoded every cycle, n: chain, c: canary; + known bits"
+    )
     if published(kernel) is not None:
         ratio = mean_ratio(kernel, grid(cells))
         lines.append(f"geometric mean against the published table: {ratio:.3f}")

@@ -17,6 +17,7 @@ from hw.hls.taps import decode_taps
 from hw.hls.toolchain import compile_cpp
 from hw.ir import Conv, Graph, Input, MaxPool, Output, Requant, WeightFormat
 from hw.packing import table
+from tests.packing_samples import sample_plans
 from tests.strategies import with_parameters
 
 
@@ -36,9 +37,15 @@ def tiny_graph(seed: int = 0) -> Graph:
 
 
 def tiny_design(seed: int = 0) -> Design:
-    """The tiny graph with a different kind of folding in every layer."""
+    """The tiny graph with a different kind of folding and of packing plan in every layer."""
+    graph, layers = tiny_graph(seed), []
     foldings = (Folding(2, 3, 3, 2), Folding(1, 2, 1, 1), Folding(1, 1, 1, 1))
-    return map_graph(tiny_graph(seed), foldings)
+    kinds = ("known chain", "groups", "canary")
+    for stage, folding, kind in zip(stages(graph), foldings, kinds, strict=True):
+        conv, w_format = stage.conv, stage.conv.w_format
+        cell = (conv.kernel, w_format.bits, stage.source.bits, w_format.narrow, "dsp48e2")
+        layers.append(LayerDesign(conv.name, folding, sample_plans(*cell)[kind]))
+    return Design(graph, device("xczu3eg"), 250.0, tuple(layers))
 
 
 def map_graph(graph: Graph, foldings: Sequence[Folding]) -> Design:

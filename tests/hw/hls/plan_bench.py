@@ -23,19 +23,22 @@ from hw.pipeline import MacArray
 
 INCLUDE = files("hw.hls") / "include"
 VECTORS = 12
-COLUMN_STEPS = 3  # enough for sums that spill from one tile to the next
-SIMD, CHANNELS, PE = 3, 6, 2  # of the array
+SIMD, CHANNELS, PE = 3, 15, 2  # of the array: 5, 15, ... cycles a word step
 LONGEST = 60  # products in one accumulator
 
 
 def array_of(plan: PackPlan) -> MacArray:
-    """Return an array of one output row: three multipliers a PE, one group of output channels."""
+    """Return an array of one output row: three multipliers a PE, one group of output channels.
+
+    The row is so long that sums spill over several tiles.
+    """
     steps = plan.kernel * CHANNELS // SIMD
+    column_steps = max(3, ceil_div(plan.kernel + 2, plan.columns))
     return MacArray(
         "array",
         "conv",
         height=1,
-        width=COLUMN_STEPS * plan.columns,
+        width=column_steps * plan.columns,
         in_channels=CHANNELS,
         out_channels=PE * plan.groups,
         kernel=plan.kernel,
@@ -44,7 +47,7 @@ def array_of(plan: PackPlan) -> MacArray:
         kernel_rows=1,
         groups=plan.groups,
         columns=plan.columns,
-        column_steps=COLUMN_STEPS,
+        column_steps=column_steps,
         word_steps=plan.word_steps,
         link=link_lanes(plan, SIMD),
         decode_cycles=decode_cycles(plan, SIMD, steps),
@@ -90,7 +93,9 @@ def _structs(plan: PackPlan, array: MacArray) -> tuple[tuple[str, str], ...]:
     """Return (name, C++ text) of the array's configuration and of the plan's words."""
     shape = (plan.kernel, plan.kernel, array.in_channels, array.out_channels)
     w_format = WeightFormat(plan.w_bits, plan.narrow)
-    conv = Conv("conv", "x", array.out_channels, plan.kernel, w_format, weights=np.zeros(shape, int))
+    conv = Conv(
+        "conv", "x", array.out_channels, plan.kernel, w_format, weights=np.zeros(shape, int)
+    )
     layer = LayerDesign("conv", Folding(array.pe, array.simd), plan)
     return process_text(array, Stage(conv, None, None), layer).structs
 
@@ -131,22 +136,18 @@ def draw(plan: PackPlan, w_shape: tuple[int, ...], a_shape: tuple[int, ...], see
 def check_array(plan: PackPlan, command: list[str], folder: Path, seed: int) -> None:
     """Compare the accumulators of mac_array with a convolution of one row."""
     array, K = array_of(plan), plan.kernel
-    width = COLUMN_STEPS * plan.columns
-    weights, image = draw(
-        plan, (K, K, CHANNELS, array.out_channels), (K, width, CHANNELS), seed
-    )
+    width, S = array.width, array.column_steps
+    weights, image = draw(plan, (K, K, CHANNELS, array.out_channels), (K, width, CHANNELS), seed)
     # [V][column step][word step][row, channel group][column][channel]
-    tiles = image.reshape(VECTORS, K, COLUMN_STEPS, plan.columns, CHANNELS // SIMD, SIMD)
-    words = tiles.transpose(0, 2, 1, 4, 3, 5).reshape(VECTORS, COLUMN_STEPS, 1, -1)
+    tiles = image.reshape(VECTORS, K, S, plan.columns, CHANNELS // SIMD, SIMD)
+    words = tiles.transpose(0, 2, 1, 4, 3, 5).reshape(VECTORS, S, 1, -1)
     words = np.repeat(words, plan.word_steps, 2)
     roms = np.stack([weight_rom(w, array, plan) for w in weights])
     starts = np.stack([start_rom(w, array, plan) for w in weights])
     got = launch_bench(command, folder, words.astype(np.int32), roms, starts)
     got = got.reshape(VECTORS, width, -1)[:, K - 1 :]
     taps = [image[:, :, k : width - K + 1 + k] for k in range(K)]
-    wanted = sum(
-        np.einsum("vrxc,vrcm->vxm", taps[k], weights[:, :, k]) for k in range(K)
-    )
+    wanted = sum(np.einsum("vrxc,vrcm->vxm", taps[k], weights[:, :, k]) for k in range(K))
     assert np.array_equal(got, wanted), plan
 
 

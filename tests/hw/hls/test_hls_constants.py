@@ -13,6 +13,7 @@ from hw.hls.constants import head_bias, requant_constants, start_rom, weight_rom
 from hw.hls.cpp import constant, lookup, table
 from hw.intmath import ceil_div
 from hw.mac_words import bias_bits, slice_bits, weight_lanes
+from hw.packing.plan import PackPlan
 from hw.pipeline import MacArray, OutputPort, Requantise
 from tests.hw.hls.networks import tiny_design
 from tests.strategies import chain_design, small_graph
@@ -41,36 +42,41 @@ def arrays(design):
     return zip(macs, stages(design.graph), design.layers, strict=True)
 
 
-@given(chain_design(small_graph()))
-def test_weight_rom_word_by_word(design):
-    """The order of docs/cycles.md, written as the loops that it describes.
+def stored_slices(mac: MacArray, plan: PackPlan, rom: np.ndarray):
+    """Return {(kernel row, kernel column, channel in, channel out): {part: slice}} of a ROM.
 
-    The slices of a weight, shifted to their places, add up to it.
+    The order of docs/cycles.md, written as the loops that it describes. A slice that is stored for
+    several words must be the same.
     """
+    rows, simd, widest = mac.kernel_rows, mac.simd, weight_lanes(plan)
+    found: dict[tuple[int, ...], dict[int, int]] = {}
+    for n, og, ws, krg, ig, address in rom_words(mac):
+        word = plan.words[ws]
+        signed = plan.parts[word.part].w_lo < 0
+        for e, (kr, c, i) in enumerate(np.ndindex(rows, simd, widest)):
+            value = element(rom[n, address], e, slice_bits(plan), signed)
+            if i >= len(word.weights):
+                assert value == 0
+                continue
+            lane = word.weights[i]
+            channel = (og * mac.pe + n) * mac.groups + lane.group
+            place = (krg * rows + kr, lane.tap, ig * simd + c, channel)
+            assert found.setdefault(place, {}).setdefault(word.part, value) == value
+    return found
+
+
+@given(chain_design(small_graph()))
+def test_stored_slices_add_up_to_the_weights(design):
     for mac, stage, layer in arrays(design):
-        plan, rows, simd = layer.plan, mac.kernel_rows, mac.simd
-        rom, bits, widest = (
-            weight_rom(stage.conv.weights, mac, plan),
-            slice_bits(plan),
-            weight_lanes(plan),
-        )
-        found: dict[tuple[int, ...], dict[int, int]] = {}
-        for n, og, ws, krg, ig, address in rom_words(mac):
-            word = plan.words[ws]
-            part = plan.parts[word.part]
-            for e, (kr, c, i) in enumerate(np.ndindex(rows, simd, widest)):
-                value = element(rom[n, address], e, bits, part.w_lo < 0)
-                if i >= len(word.weights):
-                    assert value == 0
-                    continue
-                assert part.w_lo <= value <= part.w_hi
-                lane = word.weights[i]
-                channel = (og * mac.pe + n) * mac.groups + lane.group
-                place = (krg * rows + kr, lane.tap, ig * simd + c, channel)
-                assert found.setdefault(place, {}).setdefault(part.w_low, value) == value
+        parts = layer.plan.parts
+        rom = weight_rom(stage.conv.weights, mac, layer.plan)
+        found = stored_slices(mac, layer.plan, rom)
         assert len(found) == stage.conv.weights.size
         for place, slices in found.items():
-            assert sum(v << low for low, v in slices.items()) == stage.conv.weights[place]
+            assert slices.keys() == set(range(len(parts)))
+            assert all(parts[p].w_lo <= value <= parts[p].w_hi for p, value in slices.items())
+            by_place = {parts[p].w_low: value for p, value in slices.items()}
+            assert sum(v << low for low, v in by_place.items()) == stage.conv.weights[place]
 
 
 @given(chain_design(small_graph()))
@@ -104,19 +110,18 @@ def test_biases_follow_the_weights_of_their_link(design):
 
 @given(chain_design(small_graph()))
 def test_partial_sums_start_from_what_the_fields_lack(design):
-    """sum of w a is sum of (w a - z) plus the start, whatever the activations: here all zero."""
+    """The least product of every stored slice, at its place, summed by output channel."""
     for mac, stage, layer in arrays(design):
-        plan, weights = layer.plan, stage.conv.weights
+        plan, weights, parallel = layer.plan, stage.conv.weights, mac.pe * mac.groups
+        lacking = [0] * mac.out_channels
+        stored = stored_slices(mac, plan, weight_rom(weights, mac, plan))
+        for (_, _, _, channel), slices in stored.items():
+            for index, value in slices.items():
+                part = plan.parts[index]
+                lacking[channel] += part.least(plan.folded, value) << part.w_low + part.a_low
         start = start_rom(weights, mac, plan)
-        for channel in range(mac.out_channels):
-            lacking = 0
-            for part in plan.parts:
-                for w in weights[..., channel].ravel().tolist():
-                    w = (w + part.w_round >> part.w_low) - part.w_lo & (1 << part.w_bits) - 1
-                    shift = part.w_low + part.a_low
-                    lacking += part.least(plan.folded, w + part.w_lo) << shift
-            parallel = mac.pe * mac.groups
-            assert start[channel % parallel, channel // parallel] == lacking
+        assert start.shape == (parallel, mac.out_channels // parallel)
+        assert start.T.ravel().tolist() == lacking
 
 
 def processes(design, kind):

@@ -25,7 +25,13 @@ def draw_designs(count: int) -> list[Design]:
     """Let hypothesis draw `count` designs; all of them go into one program."""
     designs = []
 
-    @settings(max_examples=count, suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None, derandomize=True)
+    @settings(
+        max_examples=count,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+        database=None,
+        derandomize=True,
+    )
     @given(chain_design(small_graph()))
     def collect(design):
         designs.append(design)

@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.synth_packing import INFERENCE, count_cells, run_yosys
-from hw.packing.cost import REDUCTION, accumulates
+from experiments.synth_packing import INFERENCE, count_cells, draw, run_yosys
+from hw.packing.cost import REDUCTION, accumulates, shapes
 from hw.packing.emulate import combine, constants, emulate_word
 from hw.packing.geometry import Cut
 from hw.packing.verilog import output_bits, word_verilog
 from tests.packing_samples import filter_plan, group_plan
 
+DRAWN = 20  # one plan of every kind of decoding
 # Exact plans of every family; strides are the least ones of the decode rule.
 PLANS = {
     "every": filter_plan(),
@@ -176,17 +177,28 @@ def test_outputs_hold_a_whole_reduction():
         )
 
 
+def check_simulation(plan, words, folder) -> None:
+    rng, sequences, decodings = np.random.default_rng(3), 12, -(-REDUCTION // plan.chain)
+    for word in words:
+        index = plan.words.index(word)
+        weights, acts = operands(plan, word, sequences, rng)
+        sums = simulate(plan, index, stimuli(plan, word, weights, acts), folder)
+        assert sums.shape == (sequences * decodings, len(word.fields))
+        expected = emulate_word(plan, word, weights, acts) - constants(plan, word, weights)
+        np.testing.assert_array_equal(sums[decodings - 1 :: decodings], expected)
+
+
 @pytest.mark.synth
 @pytest.mark.parametrize("name", PLANS)
 def test_simulation_equals_the_emulator(name, tmp_path):
-    plan, rng = PLANS[name], np.random.default_rng(3)
-    for index, word in enumerate(plan.words):
-        weights, acts = operands(plan, word, 12, rng)
-        sums = simulate(plan, index, stimuli(plan, word, weights, acts), tmp_path)
-        decodings = -(-REDUCTION // plan.chain)
-        assert sums.shape == (12 * decodings, len(word.fields))
-        expected = emulate_word(plan, word, weights, acts) - constants(plan, word, weights)
-        np.testing.assert_array_equal(sums[decodings - 1 :: decodings], expected)
+    check_simulation(PLANS[name], PLANS[name].words, tmp_path)
+
+
+@pytest.mark.synth
+@pytest.mark.parametrize("index", range(DRAWN))
+def test_simulation_of_plans_of_the_tables_equals_the_emulator(index, tmp_path):
+    plan = draw(DRAWN, 1)[index]
+    check_simulation(plan, shapes(plan)[:2], tmp_path)
 
 
 @pytest.mark.synth
