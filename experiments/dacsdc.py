@@ -83,12 +83,14 @@ def parse(arguments: list[str]) -> Options:
 
 
 def _one_line(message: str) -> str:
-    """Return a boxed message of the parser as one line, without its help text."""
+    """Return a boxed message of the parser as one line, without title and help text."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", message)
-    lines = [line.strip("│ ") for line in plain.splitlines() if line.startswith("│")]
-    sections = re.split(r"\n─+\n", "\n".join(lines))
+    # Where standard output is not UTF-8 the parser rules lines instead of drawing boxes.
+    drawn = "╭" in plain
+    lines = [line.strip("│ ") for line in plain.splitlines() if not line.startswith(("╭", "╰"))]
+    sections = re.split(r"\n[─-]{3,}\n", "\n".join(filter(None, lines)))
     parts = []
-    for section in sections:
+    for section in sections if drawn else sections[1:]:
         if section.startswith("Perhaps you meant"):
             section = "\n".join(section.splitlines()[:2])
         if not section.startswith(("Argument helptext", "For full helptext")):

@@ -216,6 +216,13 @@ def test_wrong_options(tmp_path, arguments, message):
     assert message in err
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_parser_messages_do_not_depend_on_the_terminal(tmp_path, monkeypatch, encoding):
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    code, _, err = dacsdc(tmp_path, "--colour", "red")
+    assert (code, err) == (2, "error: Unrecognized options: --colour, red (see --help)\n")
+
+
 def test_stage_without_its_predecessor(tmp_path):
     code, _, err = dacsdc(tmp_path, "train", "--preset", "smoke", "--out", "run")
     assert code == 2
