@@ -353,3 +353,14 @@ def test_a_result_of_other_options_is_refused_on_resume(tmp_path, worked):
     with pytest.raises(RunError, match="search was made with --preset demo, now smoke; "):
         dacsdc.run_stages(smoke(tmp_path, resume=True), ("search",))
     assert "search" not in worked
+
+
+def test_an_interrupted_run_ends_at_once(monkeypatch):
+    ended = []
+    monkeypatch.setattr(dacsdc.os, "_exit", ended.append)
+    with pytest.raises(SystemExit):  # only because the process did not end
+        dacsdc.end(dacsdc.INTERRUPTED)
+    assert ended == [130]
+    with pytest.raises(SystemExit) as normal:
+        dacsdc.end(2)
+    assert (ended, normal.value.code) == ([130], 2)
