@@ -6,11 +6,13 @@
 
 import contextlib
 import io
+import os
 import re
 import sys
 import time
 from dataclasses import dataclass
 
+from experiments.interrupt import held_back, listen
 from experiments.options import OptionError, Options
 
 STAGES = ("search", "train", "test", "export", "simulate")
@@ -83,12 +85,14 @@ def parse(arguments: list[str]) -> Options:
 
 
 def _one_line(message: str) -> str:
-    """Return a boxed message of the parser as one line, without its help text."""
+    """Return a boxed message of the parser as one line, without title and help text."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", message)
-    lines = [line.strip("│ ") for line in plain.splitlines() if line.startswith("│")]
-    sections = re.split(r"\n─+\n", "\n".join(lines))
+    # Where standard output is not UTF-8 the parser rules lines instead of drawing boxes.
+    drawn = "╭" in plain
+    lines = [line.strip("│ ") for line in plain.splitlines() if not line.startswith(("╭", "╰"))]
+    sections = re.split(r"\n[─-]{3,}\n", "\n".join(filter(None, lines)))
     parts = []
-    for section in sections:
+    for section in sections if drawn else sections[1:]:
         if section.startswith("Perhaps you meant"):
             section = "\n".join(section.splitlines()[:2])
         if not section.startswith(("Argument helptext", "For full helptext")):
@@ -98,9 +102,10 @@ def _one_line(message: str) -> str:
 
 def run_stages(options: Options, stages: tuple[str, ...]) -> None:
     """Run `stages` in order; with --resume, finished ones are kept."""
-    from experiments import hardware, learning, run_folder
-    from experiments import stages as plan
-    from experiments.run_context import Run, keep_compiled_programs
+    with held_back():  # native modules do not survive being cut in the middle of their loading
+        from experiments import hardware, learning, run_folder
+        from experiments import stages as plan
+        from experiments.run_context import Run, keep_compiled_programs
 
     functions = {
         "search": learning.run_search,
@@ -135,6 +140,7 @@ def stages_of(options: Options) -> tuple[str, ...]:
 
 def main(arguments: list[str]) -> int:
     """Run a command line; return the exit code (0, 2 for a user's error, 130 for Ctrl-C)."""
+    listen()
     try:
         options = parse(arguments)
         run_stages(options, stages_of(options))
@@ -159,5 +165,14 @@ def _is_users(error: Exception) -> bool:
     return ours or isinstance(error, OSError | FloatingPointError)
 
 
+def end(code: int) -> None:
+    """End the process; after Ctrl-C at once, as threads that still compile crash in a tear-down."""
+    if code == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end(main(sys.argv[1:]))

@@ -1,9 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C held back while something is written that must not be cut short."""
+"""Ctrl-C: never lost, and held back while something is done that must not be cut short."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event
+
+_CAME = Event()  # a signal belongs to the process, and so does this
+
+
+def listen() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt and be remembered. For the main thread."""
+    _CAME.clear()
+    signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(*_) -> None:
+    _CAME.set()
+    raise KeyboardInterrupt
+
+
+def check() -> None:
+    """Raise KeyboardInterrupt if Ctrl-C came: one raised inside a callback of C code is dropped."""
+    if _CAME.is_set():
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -13,11 +33,9 @@ def held_back() -> Iterator[None]:
     For the main thread. A checkpoint writer that loses its caller leaves threads that wait for each
     other, and the process then never ends.
     """
-    came = []
-    previous = signal.signal(signal.SIGINT, lambda *_: came.append(True))
+    previous = signal.signal(signal.SIGINT, lambda *_: _CAME.set())
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
-    if came:
-        raise KeyboardInterrupt
+    check()

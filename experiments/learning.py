@@ -70,7 +70,7 @@ def train_config(run: Run) -> finetune.FinetuneConfig:
 
 def search_card(run: Run) -> Card:
     config = f"{search_config(run)} lam={run.preset.lam} tau={run.preset.tau_first}"
-    config += f"..{run.preset.tau_last} data={run.options.data}"
+    config += f"..{run.preset.tau_last} data={run.options.data} dsp={run.device.dsp_type}"
     return Card("search", repr(run.spec), config, "", 0)
 
 

@@ -4,6 +4,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from experiments.interrupt import check
+
 Advance = Callable[..., None]
 
 
@@ -32,6 +34,7 @@ def bar(title: str, total: int | None = None) -> Iterator[Advance]:
         task = progress.add_task(title, total=total, note="")
 
         def advance(completed: int, total: int | None = None, note: str | None = None) -> None:
+            check()
             given = {"total": total, "note": note}
             progress.update(
                 task,

@@ -117,12 +117,13 @@ class Run:
         found = run_folder.read_json(
             self.out / "search/result.json", "python -m experiments.dacsdc search"
         )
-        if not {"w", "a"} <= found.keys():
+        try:
+            return parse_bits(str(found.get("w")), str(found.get("a")), layers)
+        except BitsError as error:
             raise run_folder.RunError(
-                f"{self.out / 'search/result.json'} holds no widths; "
+                f"{self.out / 'search/result.json'} holds no widths ({error}); "
                 "run `python -m experiments.dacsdc search` again"
-            )
-        return parse_bits(found["w"], found["a"], layers)
+            ) from error
 
     def write_card(self) -> None:
         """Write OUT/run.json: the whole configuration and the versions it ran with."""

@@ -26,26 +26,37 @@ def prepare(folder: Path, option: str) -> None:
 def write_json(path: Path, document: dict) -> None:
     """Write a document under a temporary name, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n"
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _parse(text: str) -> dict:
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")
+    return document
 
 
 def read_json(path: Path, command: str) -> dict:
     """Read a document; RunError names the command that makes it."""
     try:
-        return json.loads(path.read_text())
+        return _parse(path.read_text())
     except FileNotFoundError as error:
         raise RunError(f"{path} is missing; run `{command}` first") from error
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} is unreadable ({error}); run `{command}` again") from error
 
 
 def read_json_if_present(path: Path) -> dict | None:
     """Read a document, None if there is none (or a broken one, which a stage then rewrites)."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
+        return _parse(path.read_text())
+    except (OSError, ValueError):
         return None
 
 
@@ -61,11 +72,11 @@ def keep_lines_before(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             if json.loads(line)["step"] < step:
-                kept.append(line)
-        except (json.JSONDecodeError, KeyError):
+                kept.append(line.decode())
+        except (ValueError, KeyError, TypeError):
             break
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text("".join(line + "\n" for line in kept))

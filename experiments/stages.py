@@ -7,11 +7,12 @@ from experiments import run_folder
 from experiments.run_context import Run
 
 _RECIPE = ("preset", "data", "seed", "box_gain")
-_SEARCH = (*_RECIPE, "search_steps", "relaxation", "lam", "tau_first", "tau_last")
-_TRAINING = (*_SEARCH, "train_steps", "warm_start", "wbits", "abits")
+_CHOICE = (*_RECIPE, "search_steps", "relaxation", "lam", "tau_first", "tau_last")
+# What is trained may go to any device, but the widths were searched for the DSPs of one.
+_TRAINING = (*_CHOICE, "train_steps", "warm_start", "wbits", "abits")
 _BUILDING = (*_TRAINING, "device", "clock_mhz")
 DECIDING_OPTIONS = {
-    "search": _SEARCH,
+    "search": (*_CHOICE, "device"),
     "train": _TRAINING,
     "test": _TRAINING,
     "export": _BUILDING,
@@ -33,13 +34,18 @@ def finished(run: Run, stage: str) -> bool:
     if result is None:
         return False
     for name, now in decided_by(run, stage).items():
-        before = result.get("options", {}).get(name)
+        before = _options(result).get(name)
         if before != now:
             raise run_folder.RunError(
                 f"{run.out / stage} was made with --{name.replace('_', '-')} {before}, now {now}; "
                 f"give the same options, choose another --out, or run `{stage}` anew"
             )
     return True
+
+
+def _options(result: dict) -> dict:
+    options = result.get("options")
+    return options if isinstance(options, dict) else {}
 
 
 def check_predecessor(run: Run, stage: str) -> None:

@@ -54,7 +54,7 @@ def parse_bits(w: str, a: str, layers: int) -> FixedBits:
     Raises BitsError naming the string and the number of layers.
     """
     for text in (w, a):
-        if not text.isdigit() or len(text) != layers:
+        if not (text.isascii() and text.isdigit()) or len(text) != layers:
             raise BitsError(f"bit string '{text}' must have {layers} digits, one for each layer")
     return FixedBits(tuple(map(int, w)), tuple(map(int, a)))
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments import run_context
+from experiments.dacsdc import main
 from mixq_jax.data import synthetic
 
 BITS = ("--wbits", "444444444", "--abits", "844444444")
@@ -34,6 +36,21 @@ def dacsdc(folder: Path, *arguments: str) -> tuple[int, str, str]:
     process = start(folder, *arguments)
     out, err = process.communicate(timeout=600)
     return process.returncode, out, err
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, capfd):
+    """Return dacsdc's twin that runs in this process, in `tmp_path`: for what ends early."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_context, "keep_compiled_programs", lambda cache: None)
+    handler = signal.getsignal(signal.SIGINT)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(list(arguments))
+        return code, *capfd.readouterr()
+
+    yield run
+    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture(scope="module")
@@ -208,12 +225,19 @@ def test_empty_search_result_is_one_line(tmp_path):
         (("--data", "nowhere"), "--data nowhere: no such folder"),
     ],
 )
-def test_wrong_options(tmp_path, arguments, message):
-    code, _, err = dacsdc(tmp_path, "--preset", "smoke", "--out", "run", *arguments)
+def test_wrong_options(here, arguments, message):
+    code, _, err = here("--preset", "smoke", "--out", "run", *arguments)
     assert code == 2, err
     assert len(err.strip().splitlines()) == 1
     assert err.startswith("error: ")
     assert message in err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_parser_messages_do_not_depend_on_the_terminal(tmp_path, monkeypatch, encoding):
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    code, _, err = dacsdc(tmp_path, "--colour", "red")
+    assert (code, err) == (2, "error: Unrecognized options: --colour, red (see --help)\n")
 
 
 def test_stage_without_its_predecessor(tmp_path):
@@ -294,12 +318,10 @@ def empty(folder: Path) -> Path:
         empty,
     ],
 )
-def test_wrong_data_is_one_line_that_names_the_file(frames, tmp_path, damage):
+def test_wrong_data_is_one_line_that_names_the_file(frames, tmp_path, here, damage):
     shutil.copytree(frames, tmp_path / "set")
     damaged = damage(tmp_path / "set").relative_to(tmp_path)
-    code, _, err = dacsdc(
-        tmp_path, "train", "--preset", "smoke", "--out", "run", "--data", "set", *BITS
-    )
+    code, _, err = here("train", "--preset", "smoke", "--out", "run", "--data", "set", *BITS)
     assert code == 2, err
     assert "Traceback" not in err
     last = err.strip().splitlines()[-1]

@@ -63,6 +63,10 @@ def test_strings_and_one_hot_rows_come_back(pair):
             lambda: parse_bits("444", "4x4", 3),
             "bit string '4x4' must have 3 digits, one for each layer",
         ),
+        (
+            lambda: parse_bits("²44", "444", 3),
+            "bit string '²44' must have 3 digits, one for each layer",
+        ),
         (lambda: parse_bits("449", "444", 3), "bit-width 9 is not in 2..8"),
     ],
 )

@@ -177,6 +177,7 @@ def test_the_step_is_traced_once(small_spec, config, table, data):
     assert len(traces) == 1
 
 
+@pytest.mark.slow
 def test_layers_with_fixed_widths_are_priced_at_them(small_spec, config, table, data):
     head = replace(small_spec.output, fixed_bits=(8, 7))
     spec = replace(small_spec, layers=(*small_spec.layers[:-1], head))

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Presets, what an option replaces in them, and every value that is refused."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from experiments.options import PRESETS, ULTRANET, OptionError, Options, Preset
+
+SHARED = {field.name for field in fields(Options)} & {field.name for field in fields(Preset)}
+OTHER = {
+    "relaxation": "gumbel_hard",
+    "lam": 0.25,
+    "tau_first": 7.0,
+    "tau_last": 0.125,
+    "search_steps": 3,
+    "train_steps": 5,
+    "box_gain": 1.5,
+    "warm_start": None,  # the opposite of the preset's
+}
+
+
+def test_every_option_that_a_preset_has_is_listed_here():
+    assert set(OTHER) == SHARED
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_without_options_the_preset_is_taken_as_it_is(name):
+    assert Options(preset=name).resolved() == PRESETS[name]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", OTHER)
+def test_an_option_replaces_its_value_and_no_other(preset, name):
+    value = not PRESETS[preset].warm_start if name == "warm_start" else OTHER[name]
+    resolved = Options(preset=preset, **{name: value}).resolved()
+    assert getattr(PRESETS[preset], name) != value
+    assert resolved == replace(PRESETS[preset], **{name: value})
+
+
+def test_false_and_zero_are_values_and_not_left_out():
+    resolved = Options(preset="demo", warm_start=False, lam=0.0).resolved()
+    assert resolved.warm_start is False
+    assert resolved.lam == 0.0
+
+
+def test_options_outside_the_preset_do_not_touch_it(tmp_path):
+    changed = Options(
+        preset="smoke",
+        out=tmp_path,
+        data=tmp_path,
+        cache=tmp_path,
+        device="xck26",
+        clock_mhz=100.0,
+        resume=True,
+        seed=3,
+        wbits="4",
+        abits="8",
+    )
+    assert changed.resolved() == PRESETS["smoke"]
+
+
+def test_paper_preset_is_the_published_recipe():
+    paper = PRESETS["paper"]
+    assert (paper.height, paper.width, paper.channels) == (160, 320, ULTRANET)
+    frames = 0.8 * 93_520
+    assert (paper.search_steps, paper.train_steps) == (35 * 1169, 200 * 1169)
+    assert paper.bias_warmup_steps == 3 * 1169
+    assert 1169 == -(-frames // paper.search_batch) == -(-frames // paper.train_batch)
+    assert (paper.optimiser, paper.learning_rate, paper.alpha_learning_rate) == ("sgd", 0.01, 0.01)
+    assert (paper.relaxation, paper.tau_first, paper.tau_last) == ("softmax", 1.0, 1.0)
+    assert paper.lam == 4 * 1e-5
+    assert (paper.augment, paper.steps, paper.box_gain) == ("reference", "reference", 3.54)
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_presets_can_run(preset):
+    assert len(preset.channels) == 8
+    assert preset.height % 16 == preset.width % 16 == 0
+    assert 0 < preset.chunk <= min(preset.search_steps, preset.train_steps)
+    assert 0 <= preset.alpha_warmup_steps < preset.search_steps
+    assert 0 <= preset.bias_warmup_steps < preset.train_steps
+    assert 0 < preset.tau_last <= preset.tau_first
+    assert 0 < preset.csim_frames <= preset.test_frames < preset.train_frames
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"preset": "huge"}, "--preset huge: unknown; choose smoke, demo, paper"),
+        ({"tau_first": 0.0}, "--tau-first 0.0: must be greater than 0"),
+        ({"tau_last": -0.5}, "--tau-last -0.5: must be greater than 0"),
+        ({"search_steps": 0}, "--search-steps 0: must be greater than 0"),
+        ({"train_steps": -1}, "--train-steps -1: must be greater than 0"),
+        ({"box_gain": 0.0}, "--box-gain 0.0: must be greater than 0"),
+        ({"lam": -1e-9}, "--lam -1e-09: must not be negative"),
+        ({"clock_mhz": 0.0}, "--clock-mhz 0.0: must be greater than 0"),
+        ({"clock_mhz": -5.0}, "--clock-mhz -5.0: must be greater than 0"),
+        ({"tau_first": float("inf")}, "--tau-first inf: must be a finite number"),
+        ({"tau_last": float("nan")}, "--tau-last nan: must be a finite number"),
+        ({"lam": float("nan")}, "--lam nan: must be a finite number"),
+        ({"box_gain": float("inf")}, "--box-gain inf: must be a finite number"),
+        ({"clock_mhz": float("inf")}, "--clock-mhz inf: must be a finite number"),
+        ({"seed": -1}, "--seed -1: must be in 0..4294967295"),
+        ({"seed": 1 << 32}, "--seed 4294967296: must be in 0..4294967295"),
+        ({"wbits": "444444444"}, "--wbits and --abits belong together; give both or none"),
+        ({"abits": "444444444"}, "--wbits and --abits belong together; give both or none"),
+    ],
+)
+def test_impossible_values_are_refused(given, message):
+    with pytest.raises(OptionError) as refused:
+        Options(**given).resolved()
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"seed": 0},
+        {"seed": (1 << 32) - 1},
+        {"lam": 0.0},
+        {"search_steps": 1},
+        {"train_steps": 1},
+        {"tau_last": 1e-6},
+        {"clock_mhz": 1e-3},
+        {"wbits": "444444444", "abits": "844444444"},
+    ],
+)
+def test_values_at_the_edge_are_taken(given):
+    resolved = Options(**given).resolved()
+    for name in SHARED & set(given):
+        assert getattr(resolved, name) == given[name]
