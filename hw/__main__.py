@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -24,16 +25,23 @@ def parser() -> argparse.ArgumentParser:
     root = _Parser(prog="python -m hw", description=__doc__)
     commands = root.add_subparsers(dest="command", required=True)
     packing = commands.add_parser(
-        "packing", help="rates and plans of DSP packing, 2..8 x 2..8 bits"
+        "packing",
+        help="rates and plans of DSP packing, 2..8 x 2..8 bits",
+        description="Print the fastest plan of every pair of widths 2..8: a table of MACs per DSP "
+        "and cycle beside the published one, or the plans themselves. Weights are signed, "
+        "activations unsigned codes (signed ones enter as value + 2^(bits - 1)).",
     )
     packing.add_argument("--dsp", default="dsp48e2", help=f"one of {', '.join(sorted(DSPS))}")
     packing.add_argument("--kernel", type=int, default=3, help="kernel side: 1, 3, 5 or 7")
     packing.add_argument("--mode", choices=MODES, default="best", help="when P is decoded")
     packing.add_argument("--chain", type=int, default=1, help="products P must hold, at least")
-    packing.add_argument("--known-bits", type=int, default=2, help="known low bits, at most")
+    packing.add_argument(
+        "--known-bits", type=int, default=2, help="known low bits, at most; 3 and 4: canary only"
+    )
     packing.add_argument("--narrow", action="store_true", help="weights without -2^(b-1)")
-    packing.add_argument("--json", action="store_true", help="print every plan as JSON")
-    packing.add_argument("--png", type=Path, help="write a heat map beside the published table")
+    output = packing.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print every plan as JSON")
+    output.add_argument("--png", type=Path, help="write a heat map beside the published table")
     return root
 
 
@@ -52,23 +60,21 @@ def packing(options: argparse.Namespace) -> str:
         known_bits=options.known_bits,
     )
     if options.png is not None:
-        weights = "narrow" if options.narrow else "full-range"
-        title = f"{options.dsp}, {options.kernel}x{options.kernel}, {weights} weights"
-        write_heatmap(options.png, f"{title}, mode {options.mode}", options.kernel, cells)
+        write_heatmap(options.png, cells, options.mode)
     if options.json:
-        return json.dumps([as_json(plan) for plan in cells.values()])
-    return as_text(options.kernel, cells)
+        return "[\n" + ",\n".join(json.dumps(as_json(plan)) for plan in cells.values()) + "\n]"
+    return as_text(cells, options.mode)
 
 
 def main(arguments: list[str]) -> int:
     """Run a command line; return the exit code (0, 2 for a user's error)."""
     try:
-        print(packing(parser().parse_args(arguments)))
+        print(packing(parser().parse_args(arguments)), flush=True)
+    except BrokenPipeError:  # the reader has seen enough; nothing is left for the flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        return 0
     return 0
 
 

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folding and packing of every layer for a device: the shortest frame interval that fits.
 
-Bisection on the interval. For one interval a dynamic programme runs along the chain: its state is
-the number of channels per word that a layer hands on, its value the cheapest resources so far.
+Bisection on the interval. For one interval and one price per resource a dynamic programme runs
+along the chain: its state is the number of channels per word that a layer hands on, its value the
+least cost so far. Prices rise with the resources that are short until a mapping fits, or until the
+cheapest mapping costs more than the whole budget: then none fits (Lagrangian relaxation).
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
+from itertools import product
+from operator import itemgetter, le
 
 from hw.chain import Stage, stages
 from hw.cycles import process_cycles
@@ -18,9 +21,10 @@ from hw.design_verify import MAX_WORD_BITS, lane_choices, plan_fits, verify, wor
 from hw.device import Device, dsp
 from hw.intmath import divisors
 from hw.ir import Graph
+from hw.packing.plan import PackPlan
 from hw.packing.table import table
-from hw.resources import best_plan, layer_usage
-from hw.usage import Usage, array_dsps, input_usage, multipliers
+from hw.resources import layer_usage, legal_plans
+from hw.usage import Usage, array_prices, input_usage
 
 PORT_BITS = 64
 
@@ -43,12 +47,14 @@ class Budget:
         )
 
 
-Objective = Callable[[Usage], tuple[int, ...]]
-_OBJECTIVES: dict[str, Objective] = {
-    "dsp": lambda usage: (usage.dsp, usage.lut, usage.bram18),
-    "lut": lambda usage: (usage.lut, usage.dsp, usage.bram18),
-    "bram18": lambda usage: (usage.bram18, usage.dsp, usage.lut),
+Prices = tuple[int, int, int]  # of a DSP, a LUT and a block RAM
+_FIRST: dict[str, Prices] = {  # one resource counts, the others where it is equal
+    "dsp": (1 << 48, 1 << 24, 1),
+    "lut": (1 << 24, 1 << 48, 1),
+    "bram18": (1 << 24, 1, 1 << 48),
 }
+_DEVICE_PRICE = 1 << 60  # of all DSPs, LUTs or block RAMs together
+_PRICE_ROUNDS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,25 +62,39 @@ class _Option:
     """A mapping of one stage whose lanes are still open.
 
     `cycles`: its slowest process but the one with lanes, for the widest input word; `lane_cycles`:
-    that one with a single lane; `array_dsps`: DSPs without those of the lanes.
+    that one with a single lane.
     """
 
     layer: LayerDesign
     cycles: int
     lane_cycles: int
     lanes: tuple[int, ...]
-    array_dsps: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A mapping of one stage, and what it takes beside its window."""
+
+    usage: Usage
+    layer: LayerDesign
+
+
+_Front = dict[tuple[int, ...], list[_Step]]  # by (out_parallel, simd, kernel_rows, columns)
 
 
 @dataclass(frozen=True, eq=False)
 class _Space:
-    """Everything that does not depend on the interval, and the resources computed so far."""
+    """Everything that does not depend on the interval, and the resources computed so far.
+
+    `steps`: of an option (its id) and a number of lanes. `feeds`: of windows.
+    """
 
     graph: Graph
     device: Device
     chain: tuple[Stage, ...]
     options: tuple[tuple[_Option, ...], ...]
-    usages: dict[tuple, Usage] = field(default_factory=dict)
+    steps: dict[tuple[int, int], _Step] = field(default_factory=dict)
+    feeds: dict[tuple[int, ...], Usage] = field(default_factory=dict)
 
 
 def optimise(
@@ -122,29 +142,49 @@ def manual(
             f"foldings are given for {', '.join(sorted(foldings))}; "
             f"'{graph.name}' has the layers {', '.join(names)}"
         )
-    layers = []
-    for stage in chain:
-        conv, folding = stage.conv, foldings[stage.conv.name]
-        bits = (conv.w_format.bits, stage.source.bits)
-        plan = best_plan(conv, stage.source, device, *bits, pe=folding.pe)
-        layers.append(LayerDesign(conv.name, folding, plan))
-    design = Design(graph, device, clock_mhz, tuple(layers), port_bits=PORT_BITS)
+    layers = tuple(_fastest(stage, device, foldings[stage.conv.name]) for stage in chain)
+    design = Design(graph, device, clock_mhz, layers, port_bits=PORT_BITS)
     verify(design)
     return design
+
+
+def _fastest(stage: Stage, device: Device, folding: Folding) -> LayerDesign:
+    """Return the mapping with the fewest DSP-cycles whose words are not too wide.
+
+    If all are, return one of those: `verify` names the word.
+    """
+    conv, source = stage.conv, stage.source
+    plans = legal_plans(conv, source, device, conv.w_format.bits, source.bits, folding.pe)
+    layers = [LayerDesign(conv.name, folding, plan) for plan in plans]
+    return next((layer for layer in layers if _words_fit(stage, layer)), layers[-1])
+
+
+def _words_fit(stage: Stage, layer: LayerDesign) -> bool:
+    return max(word_bits(stage, layer, layer.folding.simd).values()) <= MAX_WORD_BITS
 
 
 def _options(stage: Stage, device: Device) -> Iterator[_Option]:
     conv, source = stage.conv, stage.source
     cell = table(device.dsp_type, conv.kernel, conv.w_format.narrow)
-    for plan in cell.plans(conv.w_format.bits, source.bits):
-        for pe in divisors(conv.out_channels):
-            if not plan_fits(plan, conv.out_channels, source.width, pe):
-                continue
-            for simd in divisors(source.channels):
-                for rows in sorted({1, conv.kernel}):
-                    layer = LayerDesign(conv.name, Folding(pe, simd, rows), plan)
-                    if max(word_bits(stage, layer, simd).values()) <= MAX_WORD_BITS:
-                        yield _option(stage, layer)
+    plans = cell.plans(conv.w_format.bits, source.bits)
+    for simd, rows in product(divisors(source.channels), sorted({1, conv.kernel})):
+        for plan in _worthwhile(plans, simd * rows):
+            for pe in divisors(conv.out_channels):
+                layer = LayerDesign(conv.name, Folding(pe, simd, rows), plan)
+                fits = plan_fits(plan, conv.out_channels, source.width, pe)
+                if fits and _words_fit(stage, layer):
+                    yield _option(stage, layer)
+
+
+def _worthwhile(plans: Iterable[PackPlan], lanes: int) -> list[PackPlan]:
+    """Return the plans that no other of the same tile beats in speed and in every price."""
+    kept: dict[tuple[int, int], list[tuple[tuple, PackPlan]]] = defaultdict(list)
+    priced = [((plan.word_steps, *array_prices(plan, lanes)), plan) for plan in plans]
+    for prices, plan in sorted(priced, key=itemgetter(0)):
+        rivals = kept[plan.groups, plan.columns]
+        if not any(all(map(le, other, prices)) for other, _ in rivals):
+            rivals.append((prices, plan))
+    return [plan for rivals in kept.values() for _, plan in rivals]
 
 
 def _option(stage: Stage, layer: LayerDesign) -> _Option:
@@ -154,7 +194,6 @@ def _option(stage: Stage, layer: LayerDesign) -> _Option:
         max(map(process_cycles, (window, mac, *pool))),
         process_cycles(lanes),
         lane_choices(stage, layer.out_parallel, PORT_BITS),
-        array_dsps(mac, layer.plan),
     )
 
 
@@ -169,100 +208,143 @@ def _intervals(space: _Space) -> list[int]:
 
 
 def _fit(space: _Space, interval: int, limit: Usage) -> tuple[LayerDesign, ...] | None:
-    """Return layers that keep to `interval` and `limit`: cheapest in DSP, else LUT, else BRAM."""
-    for objective in _OBJECTIVES.values():
-        found = _cheapest(space, interval, objective)
+    """Return layers that keep to `interval` and `limit`, None if none were found.
+
+    The cheapest in DSP, LUT or BRAM come first, then a balance of all three.
+    """
+    fronts = [_front(space, index, interval) for index in range(len(space.chain))]
+    balance = tuple(_DEVICE_PRICE // max(allowed, 1) for allowed in _amounts(limit))
+    for turn in range(len(_FIRST) + _PRICE_ROUNDS):
+        prices = [*_FIRST.values(), balance][min(turn, len(_FIRST))]
+        found = _cheapest(space, fronts, prices)
         if found is None:
             return None
         usage, layers = found
-        if usage.dsp <= limit.dsp and usage.lut <= limit.lut and usage.bram18 <= limit.bram18:
+        pairs = list(zip(_amounts(usage), _amounts(limit), strict=True))
+        if all(used <= allowed for used, allowed in pairs):
             return layers
+        if _cost(prices, usage) > _cost(prices, limit):
+            return None
+        if turn >= len(_FIRST):
+            balance = tuple(
+                max(price * used // max(allowed, 1), 1)
+                for price, (used, allowed) in zip(balance, pairs, strict=True)
+            )
     return None
 
 
+def _amounts(usage: Usage) -> tuple[int, int, int]:
+    return usage.dsp, usage.lut, usage.bram18
+
+
+def _cost(prices: Prices, usage: Usage) -> int:
+    return prices[0] * usage.dsp + prices[1] * usage.lut + prices[2] * usage.bram18
+
+
 def _cheapest(
-    space: _Space, interval: int, objective: Objective
+    space: _Space, fronts: list[_Front], prices: Prices
 ) -> tuple[Usage, tuple[LayerDesign, ...]] | None:
-    """Return the least `objective` over all mappings that keep to `interval`, and the mapping.
+    """Return the cheapest of all mappings made of `fronts`, and what it takes.
 
     What a window writes needs no check: its producer takes a cycle for each of these words.
     """
-    image = input_port(space.graph.input, PORT_BITS)
-    states = {space.graph.input.channels: (input_usage(image), ())}
-    for index, stage in enumerate(space.chain):
-        choices = _choices(space, index, interval, objective)
-        reached: dict[int, tuple[Usage, tuple[LayerDesign, ...]]] = {}
+    states: dict[int, tuple[int, tuple[_Step, ...]]] = {space.graph.input.channels: (0, ())}
+    for index, (stage, front) in enumerate(zip(space.chain, fronts, strict=True)):
+        choices = [
+            (shape, *min(((_cost(prices, step.usage), step) for step in steps), key=itemgetter(0)))
+            for shape, steps in front.items()
+        ]
+        windows = {shape[1:]: step.layer for shape, _, step in choices}
+        reached: dict[int, tuple[int, tuple[_Step, ...]]] = {}
         for in_parallel, (before, path) in states.items():
             if in_parallel * stage.source.bits > MAX_WORD_BITS:
                 continue
-            for layer in choices:
-                simd = layer.folding.simd
-                if simd % in_parallel and in_parallel % simd:
+            feeds = {
+                window: before + _cost(prices, _feed(space, index, layer, in_parallel))
+                for window, layer in windows.items()
+                if window[0] % in_parallel == 0 or in_parallel % window[0] == 0
+            }
+            for (parallel, *window), cost, step in choices:
+                feed = feeds.get(tuple(window))
+                if feed is None:
                     continue
-                usage = before + _usage(space, index, layer, in_parallel)
-                best = reached.get(layer.out_parallel)
-                if best is None or objective(usage) < objective(best[0]):
-                    reached[layer.out_parallel] = (usage, (*path, layer))
+                if parallel not in reached or feed + cost < reached[parallel][0]:
+                    reached[parallel] = (feed + cost, (*path, step))
         states = reached
-    return min(states.values(), key=lambda state: objective(state[0]), default=None)
+    if not states:
+        return None
+    steps = min(states.values(), key=itemgetter(0))[1]
+    return _total(space, steps), tuple(step.layer for step in steps)
 
 
-def _choices(space: _Space, index: int, interval: int, objective: Objective) -> list[LayerDesign]:
-    """Return the layers that keep to `interval` and may be cheapest, with the fewest lanes each.
+def _total(space: _Space, steps: tuple[_Step, ...]) -> Usage:
+    usage = input_usage(input_port(space.graph.input, PORT_BITS))
+    in_parallel = space.graph.input.channels
+    for index, step in enumerate(steps):
+        usage += _feed(space, index, step.layer, in_parallel) + step.usage
+        in_parallel = step.layer.out_parallel
+    return usage
 
-    Two layers of one shape differ by the same amount whatever feeds them: the dearer one goes.
+
+def _front(space: _Space, index: int, interval: int) -> _Front:
+    """Return the layers that keep to `interval`, with the fewest lanes each, by their shape.
+
+    Layers of one shape take the same window and hand on the same words, so that of two of them the
+    one that takes more of everything goes.
     """
-    widest = space.chain[index].source.channels
-    best: dict[tuple[int, ...], tuple[tuple[int, ...], LayerDesign]] = {}
-    for layer in _within(space, index, interval, objective):
-        folding = layer.folding
-        shape = (layer.out_parallel, folding.simd, folding.kernel_rows, layer.plan.columns)
-        cost = objective(_usage(space, index, layer, widest))
-        if shape not in best or cost < best[shape][0]:
-            best[shape] = (cost, layer)
-    return [layer for _, layer in best.values()]
-
-
-def _within(space: _Space, index: int, interval: int, objective: Objective) -> list[LayerDesign]:
-    """Return the layers that keep to `interval`; if DSPs count first, those with the fewest.
-
-    DSPs do not depend on what feeds a layer, so among layers that take and give the same words
-    only those with the fewest can win.
-    """
-    stage = space.chain[index]
-    lane_dsps = multipliers(stage, dsp(space.device.dsp_type)) if stage.requant else 0
-    found: dict[tuple[int, int], list[tuple[int, _Option, int]]] = defaultdict(list)
+    rivals: _Front = defaultdict(list)
     for option in space.options[index]:
+        if option.cycles > interval:
+            continue
         lanes = next((n for n in option.lanes if option.lane_cycles // n <= interval), None)
-        if lanes is not None and option.cycles <= interval:
-            dsps = option.array_dsps + lanes * lane_dsps
-            ends = (option.layer.folding.simd, option.layer.out_parallel)
-            found[ends].append((dsps, option, lanes))
-    return [
-        replace(option.layer, folding=replace(option.layer.folding, requant_lanes=lanes))
-        for rivals in found.values()
-        for dsps, option, lanes in rivals
-        if objective is not _OBJECTIVES["dsp"] or dsps == min(rivals, key=itemgetter(0))[0]
-    ]
+        if lanes is not None:
+            step = _step(space, index, option, lanes)
+            folding, columns = step.layer.folding, step.layer.plan.columns
+            shape = (step.layer.out_parallel, folding.simd, folding.kernel_rows, columns)
+            rivals[shape].append(step)
+    return {shape: _undominated(found) for shape, found in rivals.items()}
 
 
-def _usage(space: _Space, index: int, layer: LayerDesign, in_parallel: int) -> Usage:
-    key = (index, layer.folding, id(layer.plan), in_parallel)
-    if key not in space.usages:
+def _undominated(found: list[_Step]) -> list[_Step]:
+    kept: list[_Step] = []
+    for step in sorted(found, key=lambda step: _amounts(step.usage)):
+        lut, bram18 = step.usage.lut, step.usage.bram18
+        if not any(k.usage.lut <= lut and k.usage.bram18 <= bram18 for k in kept):
+            kept.append(step)  # sorted: none of those kept takes more DSPs
+    return kept
+
+
+def _feed(space: _Space, index: int, layer: LayerDesign, in_parallel: int) -> Usage:
+    """Return what the window of `layer` and the FIFO into it take."""
+    folding = layer.folding
+    key = (index, in_parallel, folding.simd, folding.kernel_rows, layer.plan.columns)
+    if key not in space.feeds:
         stage = space.chain[index]
-        processes = layer_processes(stage, layer, in_parallel, PORT_BITS)
-        widths = [in_parallel * stage.source.bits]
-        widths += [output_words(process)[0] for process in processes[:-1]]
-        fifos = zip(widths, map(default_depth, processes), strict=True)
-        primitive = dsp(space.device.dsp_type)
-        space.usages[key] = layer_usage(stage, layer, processes, fifos, primitive)
-    return space.usages[key]
+        window = layer_processes(stage, layer, in_parallel, PORT_BITS)[0]
+        fifo = (in_parallel * stage.source.bits, default_depth(window))
+        space.feeds[key] = layer_usage(stage, layer, (window,), [fifo], dsp(layer.plan.dsp))
+    return space.feeds[key]
+
+
+def _step(space: _Space, index: int, option: _Option, lanes: int) -> _Step:
+    key = (id(option), lanes)
+    if key not in space.steps:
+        stage = space.chain[index]
+        folding = replace(option.layer.folding, requant_lanes=lanes)
+        layer = replace(option.layer, folding=folding)
+        window, *rest = layer_processes(stage, layer, stage.source.channels, PORT_BITS)
+        widths = [output_words(process)[0] for process in (window, *rest[:-1])]
+        fifos = zip(widths, map(default_depth, rest), strict=True)
+        usage = layer_usage(stage, layer, tuple(rest), fifos, dsp(layer.plan.dsp))
+        space.steps[key] = _Step(usage, layer)
+    return space.steps[key]
 
 
 def _infeasible(space: _Space, interval: int, limit: Usage) -> DesignError:
     where = f"'{space.graph.name}' on {space.device.name}"
-    for resource, objective in _OBJECTIVES.items():
-        found = _cheapest(space, interval, objective)
+    fronts = [_front(space, index, interval) for index in range(len(space.chain))]
+    for resource, prices in _FIRST.items():
+        found = _cheapest(space, fronts, prices)
         if found is None:
             return DesignError(
                 f"{where}: no legal mapping moves words of at most {MAX_WORD_BITS} bits"

@@ -99,12 +99,12 @@ def dsp_cycles(conv: Conv, source: TensorType, plan: PackPlan) -> int:
     return ceil_div(tiles * conv.kernel * source.channels * plan.word_steps, plan.multipliers)
 
 
-def best_plan(
+def legal_plans(
     conv: Conv, source: TensorType, device: Device, w_bits: int, a_bits: int, pe: int = 1
-) -> PackPlan:
-    """Return the plan with the fewest DSP-cycles on `conv` (then LUT) that `pe` arrays can run.
+) -> list[PackPlan]:
+    """Return the plans that `pe` arrays can run on `conv`, fewest DSP-cycles (then LUT) first.
 
-    `source` is the type of what `conv` reads. Raise DesignError if no plan is legal there.
+    `source` is the type of what `conv` reads. Raise DesignError if there are none.
     """
     cell = table(device.dsp_type, conv.kernel, conv.w_format.narrow)
     legal = [
@@ -117,7 +117,12 @@ def best_plan(
             f"layer '{conv.name}': no packing plan of {w_bits} x {a_bits} bits runs on pe = {pe} "
             f"for {conv.out_channels} output channels and {source.width} columns; change pe"
         )
-    return min(legal, key=lambda plan: (dsp_cycles(conv, source, plan), plan.lut_per_mac))
+    return sorted(legal, key=lambda plan: (dsp_cycles(conv, source, plan), plan.lut_per_mac))
+
+
+def best_plan(conv: Conv, source: TensorType, device: Device, w_bits: int, a_bits: int) -> PackPlan:
+    """Return the first of `legal_plans`: what the cost of a layer is counted with."""
+    return legal_plans(conv, source, device, w_bits, a_bits)[0]
 
 
 def layer_cost(

@@ -6,7 +6,6 @@ the truth is expected within +-60 % (`BAND`) of a whole design's sum.
 """
 
 from dataclasses import dataclass
-from fractions import Fraction
 from math import gcd
 
 from hw.chain import Stage
@@ -15,7 +14,8 @@ from hw.design import LayerDesign
 from hw.design_verify import OUTPUT_VALUE_BITS
 from hw.device import Dsp
 from hw.intmath import ceil_div, signed_bits
-from hw.mac_words import rom_word_bits, slice_bits, tally_bits, weight_lanes
+from hw.mac_words import link_lanes, rom_word_bits, slice_bits, tally_bits, weight_lanes
+from hw.packing.cost import lut_per_mac
 from hw.packing.plan import ActLane, PackPlan, WeightLane
 from hw.pipeline import (
     InputPort,
@@ -163,30 +163,36 @@ def array_dsps(mac: MacArray, plan: PackPlan) -> int:
 def _mac_array(mac: MacArray, layer: LayerDesign) -> Usage:
     """DSPs, weight ROMs, operands, decode and accumulation, sliding sums and their start values.
 
-    Decoding and what it needs of known bits, canaries and accumulation are the plan's LUT per MAC.
+    Decoding and what it needs of known bits, canaries and accumulation are the plan's LUT per MAC
+    with as many multipliers on one accumulator as the array has.
     Only folded plans start from values of their own for every channel.
     """
     plan, parallel, lanes = layer.plan, mac.pe * mac.groups, mac.simd * mac.kernel_rows
+    own_luts, shared_luts, rom_bits, starts = array_prices(plan, lanes)
     depth = (mac.out_channels // parallel) * column_step_cycles(mac)
     sums_bits = parallel * (mac.columns + mac.kernel - 1) * mac.acc_bits
-    macs = mac.pe * lanes * Fraction(plan.macs_per_dsp, plan.multipliers)
-    weights = memory_usage(rom_word_bits(plan, lanes), depth)
-    starts = memory_usage(mac.acc_bits, mac.out_channels // parallel) if plan.folded else Usage()
-    return (
-        _repeat(mac.pe, weights)
-        + _repeat(parallel, starts)
-        + Usage(
-            dsp=array_dsps(mac, plan),
-            lut=round(macs * Fraction(plan.lut_per_mac))
-            + lanes * (mac.pe * _weight_operand(plan) + _act_operand(plan))
-            + sums_bits
-            + CONTROL_LUT,
-            ff=2 * sums_bits
-            + mac.pe * ceil_div(lanes, mac.link) * _remembered_bits(mac, plan)
-            + lanes * mac.columns * plan.a_bits
-            + CONTROL_FF,
-        )
+    memories = _repeat(mac.pe, memory_usage(rom_bits, depth))
+    if starts:
+        memories += _repeat(parallel, memory_usage(mac.acc_bits, mac.out_channels // parallel))
+    return memories + Usage(
+        dsp=array_dsps(mac, plan),
+        lut=lanes * (round(mac.pe * own_luts) + shared_luts) + sums_bits + CONTROL_LUT,
+        ff=2 * sums_bits
+        + mac.pe * ceil_div(lanes, mac.link) * _remembered_bits(mac, plan)
+        + lanes * mac.columns * plan.a_bits
+        + CONTROL_FF,
     )
+
+
+def array_prices(plan: PackPlan, lanes: int) -> tuple[float, int, int, bool]:
+    """Return what `plan` costs an array of `lanes` multipliers a PE, the same for every `pe`.
+
+    LUTs of one multiplier, LUTs of the operand that it shares with those of other PEs, bits of a
+    ROM word of one PE, and whether the sums start from stored values.
+    """
+    macs = plan.macs_per_dsp / plan.multipliers
+    luts = float(macs) * lut_per_mac(plan, link=link_lanes(plan, lanes)) + _weight_operand(plan)
+    return luts, _act_operand(plan), rom_word_bits(plan, lanes), plan.folded
 
 
 def _weight_operand(plan: PackPlan) -> int:

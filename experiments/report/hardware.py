@@ -26,8 +26,10 @@ SHOWN_ROWS = 12  # of the processes and FIFOs; the others fold away
 RESOURCES = {"dsp": "DSP slices", "lut": "LUT", "bram18": "BRAM18"}
 LAYER_COLUMNS = {
     "w × a": lambda layer: f"{layer['w']} × {layer['a']}",
-    "technique": lambda layer: layer["technique"],
     "products / DSP": lambda layer: number(layer["macs_per_dsp"]),
+    "channels × columns": lambda layer: f"{layer['groups']} × {layer['columns']}",
+    "words": lambda layer: layer["word_steps"],
+    "decoding": lambda layer: f"{layer['mode']}, {layer['known_bits']} known bits",
     "chain": lambda layer: layer["chain"],
     "pe × simd": lambda layer: f"{layer['pe']} × {layer['simd']}",
     "kernel rows": lambda layer: layer["kernel_rows"],

@@ -67,9 +67,10 @@ DOCUMENTS: dict[str, Any] = {
         "resources": {"dsp": int, "lut": int, "bram18": int},
         "layers": [
             {
-                **dict.fromkeys(("name", "technique"), str),
+                **dict.fromkeys(("name", "mode"), str),
                 **dict.fromkeys(("w", "a", "pe", "simd", "kernel_rows", "requant_lanes"), int),
-                **dict.fromkeys(("chain", "dsp", "mac_cycles", "lut", "bram18"), int),
+                **dict.fromkeys(("groups", "columns", "word_steps", "known_bits", "chain"), int),
+                **dict.fromkeys(("dsp", "mac_cycles", "lut", "bram18"), int),
                 "macs_per_dsp": NUMBER,
             }
         ],

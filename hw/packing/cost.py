@@ -3,13 +3,14 @@
 
 A word's logic has three parts, each a sum of counts times fitted LUTs per count:
 
-    track     every product   known bits mod 2^t, their running sum, canary compare and counters
-    decode    every N products, N = min(chain, REDUCTION): overlaps taken off, external accumulators
-    constant  every product   the adder of C, where it holds both weights and activations (P)
+    track     every multiplier    known bits mod 2^t, their running sum, canary compare and counters
+    decode    every accumulator   overlaps taken off, sums u of several decodings or multipliers
+    constant  every multiplier    the adder of C, where it holds both weights and activations (P)
 
-One decoder serves N products a cycle (DSPs in cascade share one P), so `decode` is divided by N.
-Not counted: the packing of operands and a C of activations alone (made once, shared by every DSP on
-that word), stored words, and the sums over neighbouring words (`hw.usage` counts those).
+DSPs in cascade add into one P, at most `chain` of them (a canary watches each product: one), and at
+most `LINK`; `decode` is divided by their number. P is decoded after N = min(chain, REDUCTION)
+products. Not counted: a C of activations alone (made once for every DSP on that word), the packing
+of operands, stored words, and the sums over neighbouring words (`hw.usage` has those).
 """
 
 from collections.abc import Sequence
@@ -23,16 +24,20 @@ from hw.packing.plan import Field, PackPlan, Part, Word
 REDUCTION = 256
 """Products per output for which accumulators and counters are sized."""
 
+LINK = 32
+"""Multipliers in cascade that a plan is priced for: an array of that many lanes (simd x rows)."""
+
 # LUTs of a 2:1 multiplexer bit: two with a common select fill one dual-output LUT6 (AMD UG574).
 MULTIPLEXER_LUTS = 0.5
 
 
 @dataclass(frozen=True)
 class Prices:
-    """LUTs per count of `Counts`; `known` are those per input, sum and lone bit at t = 2, 3, 4."""
+    """LUTs per count of `Counts`; `known` are those per input and per sum at t = 2, 3, 4."""
 
     xor: float
-    known: tuple[tuple[float, float, float], ...]
+    known: tuple[tuple[float, float], ...]
+    lone: float
     compare: float
     counter: float
     overlap: float
@@ -43,15 +48,16 @@ class Prices:
 # Fitted to yosys 0.70, `synth_xilinx -family xcup`, by `python -m experiments.synth_packing`;
 # experiments/results/packing-synthesis.json has the versions, the plans and every measurement.
 PRICES = Prices(
-    xor=1.0,
-    known=((0.9, -3.3, 1.0), (1.0, 0.0, 1.0), (1.0, 0.0, 1.0)),
-    compare=1.0,
-    counter=1.2,
-    overlap=1.07,
-    accumulator=1.0,
-    constant=1.0,
+    xor=1.045,
+    known=((0.83, -2.818), (1.076, -1.606), (1.58, -6.443)),
+    lone=1.013,
+    compare=1.764,
+    counter=1.025,
+    overlap=1.124,
+    accumulator=1.006,
+    constant=1.006,
 )
-ERROR_BAND = 0.1
+ERROR_BAND = 0.07
 """Relative error of `lut_per_mac` that nine of ten held-out plans stay below."""
 
 
@@ -60,9 +66,9 @@ class Counts:
     """What the logic of one word consists of, each a number to multiply with LUTs.
 
     Known sums: `xors`, LUT6 trees of a sum of AND terms (t = 1); for t >= 2 `inputs`, operand bits
-    that sums of several values take, `sums`, how many there are, and `lone_bits`, outputs of sums
-    of one product. Canary: `compare_bits`, `counter_bits` (those above the t low ones). Decoder:
-    `overlap_bits`, `accumulator_bits`. C: `constant_bits`, adders.
+    that sums take, `sums`, how many there are, and `lone_bits`, outputs of single products (t = 2).
+    Canary: `compare_bits`, `counter_bits` (those above the t low ones). Decoder: `overlap_bits`,
+    `accumulator_bits`. C: `constant_bits`, adders.
     """
 
     xors: int = 0
@@ -81,9 +87,16 @@ def interval(plan: PackPlan) -> int:
     return min(plan.chain, REDUCTION)
 
 
+def sharing(plan: PackPlan, link: int = LINK) -> int:
+    """Return the multipliers, of `link` in a row, that one decoder serves."""
+    return 1 if plan.mode == "canary" else min(plan.chain, link)
+
+
 def accumulates(plan: PackPlan) -> bool:
-    """Return whether P cannot hold a whole reduction, so that decoded fields are summed outside."""
-    return plan.chain < REDUCTION
+    """Return whether decoded fields are summed outside: P cannot hold a whole reduction, or every
+    multiplier has a P of its own.
+    """
+    return plan.mode == "canary" or plan.chain < REDUCTION
 
 
 def lane_bits(part: Part) -> int:
@@ -140,29 +153,27 @@ def _known_counts(plan: PackPlan, word: Word) -> dict[str, int]:
     sign = plan.folded and part.w_lo < 0
     product_bits = min(lane_bits(part), t + sign) + min(part.a_bits, t)
     terms = [len(field.terms) for field in word.fields[1:]]
-    summed = [n * product_bits + running * (t + 1) for n in terms if n + running > 1]
+    lone = 0 if t > 2 or running else terms.count(1)
+    summed = [n * product_bits + running * (t + 1) for n in terms if n > 1 or not lone]
     if t == 1:
         return {"xors": sum(ceil_div(n * product_bits + running * 2 - 1, 5) for n in terms)}
-    return {
-        "inputs": sum(summed),
-        "sums": len(summed),
-        "lone_bits": (len(terms) - len(summed)) * t,
-    }
+    return {"inputs": sum(summed), "sums": len(summed), "lone_bits": lone * t}
 
 
-def word_luts(plan: PackPlan, word: Word, prices: Prices = PRICES) -> float:
+def word_luts(plan: PackPlan, word: Word, prices: Prices = PRICES, link: int = LINK) -> float:
     """Return the LUTs beside the DSP that one word keeps busy, its share of a decoder included."""
     count = counts(plan, word)
     track = (
         count.xors * prices.xor
+        + count.lone_bits * prices.lone
         + count.compare_bits * prices.compare
         + count.counter_bits * prices.counter
     )
     if plan.known_bits > 1:
-        per_input, per_sum, per_lone_bit = prices.known[plan.known_bits - 2]
-        track += count.inputs * per_input + count.sums * per_sum + count.lone_bits * per_lone_bit
+        per_input, per_sum = prices.known[plan.known_bits - 2]
+        track += count.inputs * per_input + count.sums * per_sum
     decode = count.overlap_bits * prices.overlap + count.accumulator_bits * prices.accumulator
-    return track + decode / interval(plan) + count.constant_bits * prices.constant
+    return track + decode / sharing(plan, link) + count.constant_bits * prices.constant
 
 
 def shapes(plan: PackPlan) -> tuple[Word, ...]:
@@ -176,18 +187,22 @@ def _shape(word: Word) -> tuple[int, ...]:
     return word.part, word.w_add, *[f.offset for f in fields], *[f.spread for f in fields]
 
 
-def per_mac(plan: PackPlan, luts: Sequence[float]) -> float:
+def per_mac(plan: PackPlan, luts: Sequence[float], link: int = LINK) -> float:
     """Return LUTs per useful product from those of every shape (estimated or synthesised).
 
     The words run in turn, so the greatest shape counts; others add multiplexers of their fields.
     """
     products = interval(plan)
     fields = [sum(sum_bits(field, products) for field in word.fields) for word in shapes(plan)]
-    switched = MULTIPLEXER_LUTS * (sum(fields) - max(fields)) / products
+    switched = MULTIPLEXER_LUTS * (sum(fields) - max(fields)) / sharing(plan, link)
     macs = plan.kernel * plan.groups * plan.columns
     return (max(luts) + switched) * len(plan.words) / macs
 
 
-def lut_per_mac(plan: PackPlan, prices: Prices = PRICES) -> float:
-    """Return LUT6 per useful multiply-accumulate, right to about `ERROR_BAND` (both ways)."""
-    return per_mac(plan, [word_luts(plan, word, prices) for word in shapes(plan)])
+def lut_per_mac(plan: PackPlan, prices: Prices = PRICES, link: int = LINK) -> float:
+    """Return LUT6 per useful multiply-accumulate to 3 decimals, with `link` DSPs in cascade.
+
+    Right to about `ERROR_BAND` (both ways).
+    """
+    luts = [word_luts(plan, word, prices, link) for word in shapes(plan)]
+    return round(per_mac(plan, luts, link), 3)

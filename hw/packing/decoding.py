@@ -3,10 +3,10 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 from hw.device import Dsp
-from hw.packing.plan import Mode, Part
+from hw.packing.plan import Mode, PackError, Part
 
 LONGEST_CHAIN = 1 << 12  # decoding less often than that saves nothing any more
 CANARY_CHAINS = (1 << 12, 1 << 8, 1 << 6, 1 << 4)
@@ -14,6 +14,7 @@ MOST_KNOWN_BITS = {"every": 2, "chain": 2, "canary": 4}
 ANY_PART = 2  # known bits that every slice may give, even one of a single bit
 
 Asked = Literal["best", "every", "chain", "canary"]
+ASKED: tuple[Asked, ...] = get_args(Asked)
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,15 @@ def decodings(
     """Return the decodings of a device, cheapest hardware first.
 
     `chain`: products that P must hold at least; `known_bits`: at most; `folded`: None for both.
+    Raises PackError for an unknown mode, `chain` < 1 or `known_bits` outside 0..4.
     """
+    most = max(MOST_KNOWN_BITS.values())
+    if mode not in ASKED:
+        raise PackError(f"mode '{mode}' is unknown; allowed: {', '.join(ASKED)}")
+    if chain < 1:
+        raise PackError(f"chain {chain} must be at least 1, the products that P has to hold")
+    if not 0 <= known_bits <= most:
+        raise PackError(f"known_bits {known_bits} must lie in 0..{most}")
     least = max(chain, device.summed)
     doublings = {1 << n for n in range(1, LONGEST_CHAIN.bit_length())}
     chains: dict[Mode, set[int]] = {

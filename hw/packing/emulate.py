@@ -84,11 +84,11 @@ def emulate_word(
     count = max(weights.shape[-2], acts.shape[-2])
     weights, acts = (_stretch(values, count) for values in (weights, acts))
     decode = canary if plan.mode == "canary" else direct
-    total = constants(plan, word, weights)
+    sums = constants(plan, word, weights)
     for first in range(0, count, plan.chain):
         run = slice(first, first + plan.chain)
-        total = total + decode(plan, word, weights[..., run, :], acts[..., run, :], ports)
-    return total
+        sums = sums + decode(plan, word, weights[..., run, :], acts[..., run, :], ports)
+    return sums
 
 
 def _stretch(values: np.ndarray, count: int) -> np.ndarray:
@@ -98,7 +98,17 @@ def _stretch(values: np.ndarray, count: int) -> np.ndarray:
 def constants(plan: PackPlan, word: Word, weights: np.ndarray) -> np.ndarray:
     """Return sum of z(w) `[..., fields]`, what a decoded field lacks."""
     least = _least(plan, word, weights)
-    return np.stack([sum(least[..., i] for i, _ in f.terms).sum(-1) for f in word.fields], -1)
+    return per_field([total(sum(least[..., i] for i, _ in f.terms)) for f in word.fields])
+
+
+def per_field(values: list[np.ndarray]) -> np.ndarray:
+    """Return arrays of the fields as one `[..., fields]`, in memory one field after the other."""
+    return np.moveaxis(np.stack(np.broadcast_arrays(*values)), 0, -1)
+
+
+def total(values: np.ndarray) -> np.ndarray:
+    """Return the sum over N, the last axis."""
+    return values[..., 0] if values.shape[-1] == 1 else values.sum(-1)
 
 
 def _least(plan: PackPlan, word: Word, weights: np.ndarray) -> np.ndarray:
@@ -142,31 +152,35 @@ def known_low_bits(
 ) -> list[np.ndarray]:
     """Return u mod 2^t of every product `[..., N]`, per field, from low operand bits only."""
     mask = (1 << plan.known_bits) - 1
-    low, acts = weights & mask, acts & mask
-    least = _least(plan, word, weights) & mask
-    return [
-        sum(low[..., i] * acts[..., j] - least[..., i] for i, j in field.terms) & mask
+    low, acts, least = (
+        (values & mask).astype(np.uint8)  # a byte: t low bits do not need more, and it is fast
+        for values in (weights, acts, _least(plan, word, weights))
+    )
+    sums = (
+        sum(low[..., i] * acts[..., j] for i, j in field.terms)
+        - sum(least[..., i] for i, _ in field.terms)
         for field in word.fields
-    ]
+    )
+    return [(value & mask).astype(np.int64) for value in sums]
 
 
 def direct(
     plan: PackPlan, word: Word, weights: np.ndarray, acts: np.ndarray, ports: Ports
 ) -> np.ndarray:
     """Return u `[..., fields]` of all N products, decoded once: the rule of `hw.packing.plan`."""
-    mask = (1 << dsp(plan.dsp).p_bits) - 1
-    rest = increments(plan, word, weights, acts, ports).sum(-1) & mask
-    known = [value.sum(-1) for value in known_low_bits(plan, word, weights, acts)]
-    sums = []
+    rest = total(increments(plan, word, weights, acts, ports)) & ((1 << dsp(plan.dsp).p_bits) - 1)
+    known = [total(value) for value in known_low_bits(plan, word, weights, acts)]
+    rest, sums = rest >> word.fields[0].offset, []  # from here on, what lies above the field read
     for index, field in enumerate(word.fields):
-        value = rest >> field.offset
-        if plan.known_bits and index + 1 < len(word.fields):
-            delta = word.fields[index + 1].offset - field.offset
-            value = value - ((known[index + 1] & ((1 << plan.known_bits) - 1)) << delta)
-        value = value & ((1 << field.bits) - 1)
-        rest = (rest - (value << field.offset)) & mask
-        sums.append(value)
-    return np.stack(sums, axis=-1)
+        last = index + 1 == len(word.fields)
+        delta = 0 if last else word.fields[index + 1].offset - field.offset
+        value = rest
+        if plan.known_bits and not last:
+            value = rest - ((known[index + 1] & ((1 << plan.known_bits) - 1)) << delta)
+        sums.append(value & ((1 << field.bits) - 1))
+        rest -= sums[-1]
+        rest >>= delta
+    return per_field(sums)
 
 
 def canary(
@@ -180,22 +194,20 @@ def canary(
     takes in carries beside its own value, so that value is read modulo its width.
     """
     mask, t = (1 << dsp(plan.dsp).p_bits) - 1, plan.known_bits
-    adds = increments(plan, word, weights, acts, ports)
+    after = np.cumsum(increments(plan, word, weights, acts, ports), axis=-1) & mask
+    before = np.concatenate([np.zeros_like(after[..., :1]), after[..., :-1]], axis=-1)
     known = known_low_bits(plan, word, weights, acts)
     offsets = [field.offset for field in word.fields]
-    p = np.zeros(adds.shape[:-1], np.int64)
-    carries = [np.zeros_like(p) for _ in offsets]
-    for n in range(adds.shape[-1]):
-        after = (p + adds[..., n]) & mask
-        for k in range(1, len(offsets)):
-            seen = (after >> offsets[k]) - (p >> offsets[k]) - known[k][..., n]
-            carries[k] = carries[k] + (seen & ((1 << t) - 1))
-        p = after
-    sums = []
+    carries = [
+        (((after >> offset) - (before >> offset) - low) & ((1 << t) - 1)).sum(-1)
+        for offset, low in zip(offsets, known, strict=True)
+    ]
+    p, sums = after[..., -1], []
     for k, (low, high) in enumerate(zip(offsets, [*offsets[1:], None], strict=True)):
+        entered = carries[k] if k else 0
         if high is None:
-            sums.append(((p >> low) - carries[k]) & (mask >> low))
+            sums.append(((p >> low) - entered) & (mask >> low))
         else:
             lane = (p >> low) & ((1 << (high - low)) - 1)
-            sums.append(lane + (carries[k + 1] << (high - low)) - carries[k])
-    return np.stack(sums, axis=-1)
+            sums.append(lane + (carries[k + 1] << (high - low)) - entered)
+    return per_field(sums)

@@ -5,45 +5,49 @@ from pathlib import Path
 
 import numpy as np
 
-from hw.packing.listing import Cells, grid
+from hw.packing.listing import Cells, grid, title
 from hw.packing.published import WIDTHS, mean_ratio, published
 
+RATIO_LIMIT = 3  # colours of the ratio end there: no cell of ours lies beyond
 
-def write_heatmap(path: Path, title: str, kernel: int, cells: Cells) -> None:
+
+def write_heatmap(path: Path, cells: Cells, mode: str) -> None:
     """Draw MACs per DSP over (w, a): ours, the published ones and their ratio, as one PNG.
 
-    A kernel without published rates gives one panel. Raises ModuleNotFoundError without matplotlib.
+    Colours are logarithmic; white is a ratio of 1. A kernel without published rates gives one
+    panel. Raises ModuleNotFoundError without matplotlib, OSError for a path that cannot be written.
     """
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
-    ours = np.array([[float(rate) for rate in row] for row in grid(cells)])
-    panels = [(f"{title}\nMACs per DSP and cycle", ours, "viridis", (1, ours.max()), "{:.3g}")]
-    theirs = published(kernel)
+    kernel = cells[WIDTHS[0], WIDTHS[0]].kernel
+    ours, theirs = np.array(grid(cells), float), published(kernel)
+    panels = [("MACs per DSP and cycle", ours)]
     if theirs is not None:
-        ratio = ours / np.array(theirs)
         mean = mean_ratio(kernel, grid(cells))
         panels += [
-            (
-                "DeepBurning-MixQ (ICCAD'23)\nMACs per DSP and cycle",
-                np.array(theirs),
-                *panels[0][2:],
-            ),
-            (f"ratio\ngeometric mean {mean:.3f}", ratio, "RdBu", (0.4, 1.6), "{:.2f}"),
+            ("DeepBurning-MixQ (ICCAD'23, DSP48E2)", np.array(theirs)),
+            (f"ratio, geometric mean {mean:.3f}", ours / np.array(theirs)),
         ]
-    figure = Figure(figsize=(4.6 * len(panels), 4.6), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        _draw(axes, *panel)
-    figure.savefig(path, dpi=130)
+    rates = LogNorm(1, max(values.max() for _, values in panels[:2]))
+    ratios = LogNorm(1 / RATIO_LIMIT, RATIO_LIMIT)
+    styles = [(rates, "viridis", "{:.3g}")] * 2 + [(ratios, "RdBu", "{:.2f}")]
+    figure = Figure(figsize=(4.4 * len(panels), 4.9), layout="constrained")
+    figure.suptitle(title(cells, mode), fontsize=12)
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, panel, style in zip(all_axes, panels, styles, strict=False):
+        _draw(axes, *panel, *style)
+    figure.savefig(path, dpi=130, format="png")
 
 
-def _draw(axes, title: str, values: np.ndarray, colours: str, limits, form: str) -> None:
-    image = axes.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1], origin="lower")
+def _draw(axes, name: str, values: np.ndarray, norm, colours: str, form: str) -> None:
+    image = axes.imshow(values, cmap=colours, norm=norm, origin="lower")
     for (row, column), value in np.ndenumerate(values):
         red, green, blue, _ = image.cmap(image.norm(value))
         dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
         colour = "white" if dark else "black"
         axes.text(column, row, form.format(value), ha="center", va="center", color=colour, size=9)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(name, fontsize=10)
     axes.set_xticks(range(len(WIDTHS)), WIDTHS)
     axes.set_yticks(range(len(WIDTHS)), WIDTHS)
     axes.set_xlabel("activation bits")

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans as JSON objects and as a table of rates."""
+"""Plans as JSON objects and as a table of rates.
 
-from collections.abc import Mapping
+Weights are signed, activations unsigned codes 0..2^a - 1. Signed activations take the same plans:
+they enter as code = value + 2^(a - 1), and the difference is a constant of the weights.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from fractions import Fraction
 
@@ -12,29 +16,36 @@ Cells = Mapping[tuple[int, int], PackPlan]
 
 
 def as_json(plan: PackPlan) -> dict:
-    """Return a plan as JSON values; the words run in turn on one DSP over one tile."""
+    """Return a plan as JSON values; the words run in turn on one DSP over one tile.
+
+    The tile is `kernel` taps x `groups` x `columns`. A word's "part" tells which slices of a split
+    operand it multiplies; "w_add" and "a_sub" are what its C-port flush and MSB flip put into the
+    words of the ports.
+    """
     return {
+        "dsp": plan.dsp,
+        "kernel": plan.kernel,
         "w": plan.w_bits,
         "a": plan.a_bits,
         "macs_per_dsp": float(plan.macs_per_dsp),
         "mode": plan.mode,
         "t": plan.known_bits,
         "chain": plan.chain,
-        "lut_per_mac": plan.lut_per_mac,
+        "lut_per_mac": round(plan.lut_per_mac, 3),
         "narrow": plan.narrow,
         "folded": plan.folded,
         "groups": plan.groups,
         "columns": plan.columns,
         "multipliers": plan.multipliers,
-        "words": [_word(word) for word in plan.words],
+        "words": [_word(word, len(plan.parts)) for word in plan.words],
         "split": _split(plan),
         "proof": plan.proof and asdict(plan.proof),
     }
 
 
-def _word(word: Word) -> dict:
+def _word(word: Word, parts: int) -> dict:
     return {
-        "part": word.part,
+        "part": ("low", "high")[word.part] if parts > 1 else "whole",
         "w_port": word.w_port,
         "w_offsets": [lane.offset for lane in word.weights],
         "w_labels": [[lane.group, lane.tap] for lane in word.weights],
@@ -67,21 +78,41 @@ def grid(cells: Cells) -> tuple[tuple[Fraction, ...], ...]:
     return tuple(tuple(cells[w, a].macs_per_dsp for a in WIDTHS) for w in WIDTHS)
 
 
-def as_text(kernel: int, cells: Cells) -> str:
-    """Return MACs per DSP as a table; the mode is a suffix, the known bits its number."""
-    lines = ["w\\a " + "".join(f"{a:>9}" for a in WIDTHS)]
-    for w in WIDTHS:
-        lines.append(f"{w:>3} " + "".join(f"{_cell(cells[w, a]):>9}" for a in WIDTHS))
-    lines.append(
-        "MACs per DSP and cycle; e: decoded every cycle, n: chain, c: canary; + known bits"
-    )
-    if published(kernel) is not None:
-        ratio = mean_ratio(kernel, grid(cells))
-        lines.append(f"geometric mean against the published table: {ratio:.3f}")
+def title(cells: Cells, mode: str) -> str:
+    """Return what the rates of `cells`, found in `mode`, belong to."""
+    plan = cells[WIDTHS[0], WIDTHS[0]]
+    weights = "narrow" if plan.narrow else "full-range"
+    return f"{plan.dsp}, kernel {plan.kernel}x{plan.kernel}, {weights} weights, mode {mode}"
+
+
+def as_text(cells: Cells, mode: str) -> str:
+    """Return MACs per DSP as a table, and its ratio to the published one where there is one."""
+    kernel = cells[WIDTHS[0], WIDTHS[0]].kernel
+    lines = [
+        f"MACs per DSP and cycle: {title(cells, mode)}",
+        *_rows(lambda w, a: _cell(cells[w, a])),
+        "e: decoded in every cycle, n: after chains of products, c: canaries; then known low bits.",
+        "Weights (rows, 2..8 bits) are signed. Activations (columns) are unsigned codes; signed",
+        "ones enter as value + 2^(bits - 1), which a constant of the weights makes good.",
+    ]
+    theirs = published(kernel)
+    if theirs is not None:
+        rates = grid(cells)
+        lines += [
+            "",
+            "Ratio to the published rates of DeepBurning-MixQ (ICCAD'23, DSP48E2), "
+            f"geometric mean {mean_ratio(kernel, rates):.3f}",
+            *_rows(lambda w, a: f"{float(rates[w - 2][a - 2]) / theirs[w - 2][a - 2]:.2f}"),
+        ]
     return "\n".join(lines)
+
+
+def _rows(text: Callable[[int, int], str]) -> Iterator[str]:
+    yield "  w\\a" + "".join(f"{a:>9}" for a in WIDTHS)
+    for w in WIDTHS:
+        yield f"{w:>5}" + "".join(f"{text(w, a):>9}" for a in WIDTHS)
 
 
 def _cell(plan: PackPlan) -> str:
     mark = {"every": "e", "chain": "n", "canary": "c"}[plan.mode]
-    known = f"+{plan.known_bits}" if plan.known_bits else ""
-    return f"{float(plan.macs_per_dsp):.2f}{mark}{known}"
+    return f"{float(plan.macs_per_dsp):.2f} {mark}{plan.known_bits}"

@@ -13,12 +13,12 @@ from itertools import pairwise, product
 import numpy as np
 
 from hw.intmath import activation_range, ceil_div, weight_range
-from hw.packing.emulate import emulate, emulate_word, expected, increments
+from hw.packing.emulate import emulate, emulate_word, expected, increments, per_field, total
 from hw.packing.plan import ActLane, PackError, PackPlan, Part, Proof, WeightLane, Word
 from hw.packing.rules import check, describe, malformed, violation
 
 EXHAUSTIVE_LIMIT = 1 << 22  # operand vectors of one word
-CHUNK = 1 << 16  # operand vectors emulated at once: the intermediate arrays stay in the cache
+CHUNK = 1 << 14  # operand vectors emulated at once: the intermediate arrays stay in the cache
 SAMPLED_OPERANDS = 1 << 16  # lane values of one sampled batch of sequences
 CANARY_CYCLES = 400  # of a sampled sequence
 LONGEST = {"every": 1, "chain": 1 << 16, "canary": 1 << 12}  # products of one emulated sequence
@@ -36,12 +36,14 @@ def certify(plan: PackPlan) -> PackPlan:
     return replace(plan, proof=Proof("interval", 0, STATEMENTS[plan.mode]))
 
 
-def prove(plan: PackPlan, limit: int = EXHAUSTIVE_LIMIT) -> PackPlan:
+def prove(
+    plan: PackPlan, limit: int = EXHAUSTIVE_LIMIT, samples: int = SAMPLED_OPERANDS
+) -> PackPlan:
     """Return `plan` with its Proof; raise PackError with a counterexample if it is not exact.
 
     "exhaustive": every operand vector of every word was decoded (mode "every", at most `limit`
-    vectors a word). "interval": the rules hold; decisive and seeded random sequences were emulated
-    to check the emulator and the rules against each other.
+    vectors a word). "interval": the rules hold; decisive sequences and about `samples` operands
+    of seeded random ones were emulated to check the emulator and the rules against each other.
     """
     problem = malformed(plan)
     if problem:
@@ -49,7 +51,7 @@ def prove(plan: PackPlan, limit: int = EXHAUSTIVE_LIMIT) -> PackPlan:
     vectors = 0
     for word in plan.words:
         reason, lone = violation(plan, word), alone(plan, word)
-        failure, tried = search_failure(lone, limit)
+        failure, tried = search_failure(lone, limit, samples)
         if reason or failure:
             found = failure.text(word) if failure else f"none of {tried} vectors shows it"
             raise PackError(f"{describe(plan)}: {reason or 'not exact'}; {found}")
@@ -109,10 +111,12 @@ class Failure:
 
 
 @cache
-def search_failure(lone: PackPlan, limit: int) -> tuple[Failure | None, int]:
+def search_failure(
+    lone: PackPlan, limit: int, samples: int = SAMPLED_OPERANDS
+) -> tuple[Failure | None, int]:
     """Return (first failure or None, operand vectors tried) of a plan of one word."""
     vectors = 0
-    cases = exhaustive(lone) if is_exhaustive(lone, limit) else sampled(lone)
+    cases = exhaustive(lone) if is_exhaustive(lone, limit) else sampled(lone, samples)
     for weights, acts in (*decisive(lone), *cases):
         got = emulate_word(lone, lone.words[0], weights, acts, ports="wrap")
         want = expected_sums(lone.words[0], weights, acts)
@@ -124,8 +128,8 @@ def search_failure(lone: PackPlan, limit: int) -> tuple[Failure | None, int]:
 
 def expected_sums(word: Word, weights: np.ndarray, acts: np.ndarray) -> np.ndarray:
     """Return the true sums `[..., fields]` of N products by the plain definition."""
-    return np.stack(
-        [sum((weights[..., i] * acts[..., j]).sum(-1) for i, j in f.terms) for f in word.fields], -1
+    return per_field(
+        [total(sum(weights[..., i] * acts[..., j] for i, j in f.terms)) for f in word.fields]
     )
 
 
@@ -172,17 +176,18 @@ def exhaustive(lone: PackPlan) -> Iterator[Operands]:
     w_lanes, a_lanes = len(word.weights), len(word.acts)
     w_count, a_count = (part.w_hi - part.w_lo + 1) ** w_lanes, (part.a_hi + 1) ** a_lanes
     rows, columns = max(1, CHUNK // a_count), min(a_count, CHUNK)
-    for row, column in product(range(0, w_count, rows), range(0, a_count, columns)):
-        w_index, a_index = range(row, min(row + rows, w_count)), range(column, column + columns)
-        weights = lane_vectors(part.w_lo, part.w_hi, w_lanes, w_index)
-        acts = lane_vectors(0, part.a_hi, a_lanes, a_index)
-        yield weights[:, None, None, :], acts[None, :, None, :]
+    for column in range(0, a_count, columns):
+        acts = lane_vectors(0, part.a_hi, a_lanes, range(column, column + columns))
+        for row in range(0, w_count, rows):
+            index = range(row, min(row + rows, w_count))
+            weights = lane_vectors(part.w_lo, part.w_hi, w_lanes, index)
+            yield weights[:, None, None, :], acts[None, :, None, :]
 
 
 def lane_vectors(lo: int, hi: int, lanes: int, index: range) -> np.ndarray:
     """Return vectors `[len(index), lanes]` of values lo..hi: those of an enumeration of all."""
-    base = hi - lo + 1
-    return np.arange(index.start, index.stop)[:, None] // base ** np.arange(lanes) % base + lo
+    base = hi - lo + 1  # one lane after the other in memory: that is how they are read
+    return (np.arange(index.start, index.stop) // base ** np.arange(lanes)[:, None] % base + lo).T
 
 
 def decisive(lone: PackPlan) -> Iterator[Operands]:
@@ -242,13 +247,16 @@ def filled(lone: PackPlan) -> Iterator[Operands]:
         yield weights.copy(), acts.copy()
 
 
-def sampled(lone: PackPlan) -> Iterator[Operands]:
-    """Yield seeded random sequences with sticky extremes: the whole chain, and single products."""
+def sampled(lone: PackPlan, samples: int) -> Iterator[Operands]:
+    """Yield seeded random sequences with sticky extremes: the whole chain, and single products.
+
+    About `samples` lane values a batch; nothing if that is 0.
+    """
     part, word = lone.parts[0], lone.words[0]
     rng, lanes = np.random.default_rng(0), len(word.weights) + len(word.acts)
     cycles = CANARY_CYCLES if lone.mode == "canary" else LONGEST[lone.mode]
-    for length in sorted({min(lone.chain, cycles), 1}):
-        count = max(4, min(CHUNK, SAMPLED_OPERANDS // (lanes * length)))
+    for length in sorted({min(lone.chain, cycles), 1}) if samples else ():
+        count = max(4, min(CHUNK, samples // (lanes * length)))
         yield (
             _sticky(rng, (count, length, len(word.weights)), part.w_lo, part.w_hi),
             _sticky(rng, (count, length, len(word.acts)), 0, part.a_hi),

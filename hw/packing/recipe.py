@@ -4,12 +4,17 @@
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 
+import numpy as np
+
 from hw.device import dsp
+from hw.packing.cost import lut_per_mac
 from hw.packing.geometry import Cut, make_word, parts, port_tricks
 from hw.packing.patterns import Pattern
 from hw.packing.plan import Mode, PackError, PackPlan, Part, Word
 
 MODES: dict[str, Mode] = {"e": "every", "n": "chain", "c": "canary"}
+PLACES = (64, 2, 16, 8, 32)
+"""Bounds of a Place's fields: a file keeps them as one number of these mixed radices."""
 _LETTERS = {mode: letter for letter, mode in MODES.items()}
 
 
@@ -113,8 +118,16 @@ def pack(dsp_name: str, part: Part, pattern: Pattern, place: Place, recipe: Reci
     )
 
 
-def as_row(recipe: Recipe) -> list:
-    """Return a recipe as JSON values."""
+def as_rows(recipes: Sequence[Recipe]) -> list:
+    """Return the recipes of a cell as JSON values: [distinct patterns, one row a recipe]."""
+    patterns = list(dict.fromkeys(pattern for recipe in recipes for pattern in recipe.patterns))
+    return [
+        [list(astuple(pattern)) for pattern in patterns],
+        [_row(recipe, patterns) for recipe in recipes],
+    ]
+
+
+def _row(recipe: Recipe, patterns: Sequence[Pattern]) -> list:
     return [
         _LETTERS[recipe.mode],
         recipe.known_bits,
@@ -122,41 +135,33 @@ def as_row(recipe: Recipe) -> list:
         recipe.groups,
         recipe.columns,
         list(astuple(recipe.cut)) if recipe.cut.split else [],
-        [astuple(pattern) for pattern in recipe.patterns],
-        [astuple(place) for place in recipe.places],
+        [patterns.index(pattern) for pattern in recipe.patterns],
+        [int(np.ravel_multi_index(astuple(place), PLACES)) for place in recipe.places],
     ]
 
 
-def from_row(row: list) -> Recipe:
-    """Return the recipe of a row; raise PackError if the row is not one."""
+def from_rows(rows: list) -> tuple[Recipe, ...]:
+    """Return the recipes of a cell; raise PackError if the rows are none."""
     try:
-        mode, known_bits, folded, groups, columns, cut, patterns, places = row
-        return Recipe(
-            MODES[mode],
-            known_bits,
-            bool(folded),
-            groups,
-            columns,
-            Cut(*cut),
-            tuple(Pattern(*(_frozen(value) for value in pattern)) for pattern in patterns),
-            tuple(Place(*place) for place in places),
-        )
-    except (TypeError, ValueError, KeyError) as error:
-        raise PackError(f"{row} is not a packing recipe: {error!r}") from error
+        patterns = [Pattern(*(_frozen(value) for value in row)) for row in rows[0]]
+        return tuple(_recipe(row, patterns) for row in rows[1])
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise PackError(f"{rows} are not packing recipes: {error!r}") from error
+
+
+def _recipe(row: list, patterns: Sequence[Pattern]) -> Recipe:
+    mode, known_bits, folded, groups, columns, cut, used, places = row
+    return Recipe(
+        MODES[mode],
+        known_bits,
+        bool(folded),
+        groups,
+        columns,
+        Cut(*cut),
+        tuple(patterns[index] for index in used),
+        tuple(Place(*map(int, np.unravel_index(place, PLACES))) for place in places),
+    )
 
 
 def _frozen(value: int | list[int]) -> int | tuple[int, ...]:
     return tuple(value) if isinstance(value, list) else value
-
-
-def lut_per_mac(plan: PackPlan) -> float:
-    """Return a rough estimate of the logic beside the DSP."""
-    per_product = (0, 0.5, 2, 3.5, 7)[plan.known_bits]
-    luts = 0.0
-    for word in plan.words:
-        luts += per_product * word.macs
-        if plan.mode == "canary":
-            luts += (plan.known_bits + 3) * len(word.fields)
-        if plan.chain < 256:
-            luts += sum(field.spread.bit_length() + 8 for field in word.fields) / plan.chain
-    return round(luts / (plan.kernel * plan.groups * plan.columns), 2)

@@ -15,10 +15,11 @@ from itertools import product
 import numpy as np
 
 from hw.device import Dsp, dsp
-from hw.packing.decoding import Asked, Decoding, Rules, decodings
+from hw.packing.decoding import LONGEST_CHAIN, Asked, Decoding, Rules, decodings
 from hw.packing.geometry import Cut, cuts
 from hw.packing.patterns import Pattern, Rectangle, rectangles
 from hw.packing.plan import PackError, PackPlan, Part
+from hw.packing.prove import certify
 from hw.packing.recipe import Cell, Place, Recipe, build
 from hw.packing.tiling import (
     LARGEST_COLUMNS,
@@ -33,7 +34,6 @@ from hw.packing.tiling import (
 KERNELS = (1, 3, 5, 7)
 WIDEST_BITS = 8
 SEARCHED_BITS = range(2, WIDEST_BITS + 1)  # the widths that a network search chooses from
-PLANS_PER_CELL = 16
 PARTS_AT_HAND = 256  # 0.3 MB each; the cells of one DSP share their parts
 Decodings = tuple[Decoding, ...]
 
@@ -173,12 +173,12 @@ def _dividing(groups: int, columns: int = LARGEST_COLUMNS) -> Callable[[int, int
     return lambda g, x: groups % g == 0 and x <= columns
 
 
-_ALL, _EVERY, _ZERO_LUT = _mode("best"), _mode("every"), _mode("every", 0)
-_CANARY, _LONG_CANARY = _mode("canary", 2), _mode("canary", 2, 256)
+_ALL, _EVERY, _CANARY = _mode("best"), _mode("every"), _mode("canary", 2)
+_LONG_CANARY = _mode("canary", 2, 256)
 _CHAINS = [_mode("chain", chain=n) for n in (16, 64, 256, 4096)]
 _ANY, _DENSE, _DEPTHWISE = _dividing(0), _dividing(8, 12), _dividing(1, 12)
 NEEDS: tuple[Need, ...] = (
-    *((way, _ANY) for way in (_ALL, _EVERY, _ZERO_LUT, _CANARY, _LONG_CANARY, *_CHAINS)),
+    (_ALL, _ANY),
     (_ALL, _dividing(1, 1)),
     *((_ALL, tile) for tile in (_DEPTHWISE, _dividing(2), _dividing(4), _DENSE)),
     (_ALL, _dividing(0, 4)),
@@ -203,9 +203,10 @@ def search(
 ) -> tuple[PackPlan, ...]:
     """Return the fastest plans of a cell for the NEEDS of layers, best rate first.
 
-    A Pareto set over rate, LUTs, chain, groups, columns and bias of at most PLANS_PER_CELL plans
-    of a mode, with `chain` products in P or more, `known_bits` or fewer, `folded` or not (None:
-    both). Raises PackError for a kernel or width without plans, DeviceError for an unknown DSP.
+    The Pareto set over (rate, LUTs, chain) among the fastest plans of every decoding, and plans
+    for smaller tiles or without bias where these cost rate. Every plan holds `chain` products in P
+    or more, has `known_bits` or fewer, is `folded` or not (None: both). Raises PackError for a
+    kernel, width or option without plans, DeviceError for an unknown DSP.
     """
     cell = Cell(dsp_name, kernel, w_bits, a_bits, narrow)
     ways = decodings(dsp(dsp_name), mode, chain, known_bits, folded)
@@ -215,10 +216,13 @@ def search(
 def recipes(cell: Cell, ways: Decodings) -> tuple[Recipe, ...]:
     """Return the recipes of `search`, restricted to the given decodings."""
     check_cell(cell)
-    found = list(dict.fromkeys(fastest(cell, ways, NEEDS)))
-    plans = {recipe: build(cell, recipe) for recipe in found}
-    kept = [one for one in found if not any(dominates(plans[o], plans[one]) for o in found)]
-    return tuple(sorted(kept[:PLANS_PER_CELL], key=lambda recipe: rank(plans[recipe])))
+    alone: list[Need] = [(way.__eq__, _ANY) for way in ways]
+    plans = {recipe: build(cell, recipe) for recipe in fastest(cell, ways, (*NEEDS, *alone))}
+    kept: list[Recipe] = []
+    for recipe in sorted(plans, key=lambda recipe: rank(plans[recipe])):
+        if not any(covers(plans[other], plans[recipe]) for other in kept):
+            kept.append(recipe)
+    return tuple(kept)
 
 
 def fastest(cell: Cell, ways: Decodings, needs: Iterable[Need]) -> Iterator[Recipe]:
@@ -252,25 +256,30 @@ def _allowed(allows: Callable[[int, int], bool]) -> np.ndarray:
     )
 
 
-def dominates(one: PackPlan, other: PackPlan) -> bool:
-    """Tell whether `one`, of the same mode, is nowhere worse and somewhere better.
+def covers(one: PackPlan, other: PackPlan) -> bool:
+    """Tell whether `one` is nowhere worse; a divisor of the other's groups never is.
 
-    A divisor of the other's groups is never worse.
+    Of chains beyond LONGEST_CHAIN none is worse. A plan covers none that `rank` puts before it.
     """
-    return rank(one) < rank(other) and (
-        one.mode == other.mode
-        and one.macs_per_dsp >= other.macs_per_dsp
+    return (
+        one.macs_per_dsp >= other.macs_per_dsp
         and one.lut_per_mac <= other.lut_per_mac
-        and one.chain >= other.chain
         and other.groups % one.groups == 0
         and one.columns <= other.columns
+        and useful_chain(one) >= useful_chain(other)
         and one.biased <= other.biased
     )
 
 
 def rank(plan: PackPlan) -> tuple:
     """Sort key: highest rate first, then cheapest, then the smallest tile."""
-    return -plan.macs_per_dsp, plan.lut_per_mac, plan.groups, plan.columns, -plan.chain
+    tile = plan.groups, plan.columns
+    return -plan.macs_per_dsp, plan.lut_per_mac, *tile, -useful_chain(plan), plan.biased
+
+
+def useful_chain(plan: PackPlan) -> int:
+    """Return the plan's chain as far as longer ones are better."""
+    return min(plan.chain, LONGEST_CHAIN)
 
 
 def best_plans(
@@ -283,9 +292,9 @@ def best_plans(
     known_bits: int = 4,
     folded: bool | None = None,
 ) -> dict[tuple[int, int], PackPlan]:
-    """Return the fastest plan of every cell (w_bits, a_bits) of 2..8 x 2..8; options: `search`.
+    """Return the fastest plan of every cell (w_bits, a_bits) of 2..8 x 2..8, each with its proof.
 
-    Raises PackError where no plan satisfies the options.
+    Options and errors as for `search`; raises PackError where no plan satisfies the options.
     """
     ways, best = decodings(dsp(dsp_name), mode, chain, known_bits, folded), {}
     for bits in product(SEARCHED_BITS, SEARCHED_BITS):
@@ -297,5 +306,5 @@ def best_plans(
                 f"{cell} has no plan of mode '{mode}' with chains of {chain} and {known_bits} "
                 "known bits; allow shorter chains, more known bits or another mode"
             )
-        best[bits] = build(cell, recipe)
+        best[bits] = certify(build(cell, recipe))
     return best

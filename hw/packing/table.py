@@ -16,10 +16,10 @@ from hw.device import DEVICES, DSPS, dsp
 from hw.packing.decoding import decodings
 from hw.packing.plan import PackError, PackPlan
 from hw.packing.prove import certify
-from hw.packing.recipe import Cell, Recipe, as_row, build, from_row
+from hw.packing.recipe import Cell, Recipe, as_rows, build, from_rows
 from hw.packing.search import KERNELS, SEARCHED_BITS, WIDEST_BITS, check_cell, recipes
 
-VERSION = 2
+VERSION = 3
 PATH = Path(__file__).with_name("tables.json")
 STORED = tuple(sorted({device.dsp_type for device in DEVICES.values()}))
 
@@ -96,7 +96,7 @@ def stored_recipes(cell: Cell, path: Path = PATH) -> tuple[Recipe, ...]:
     rows = read_tables(path).get(_key(cell))
     if rows is None:
         raise PackError(f"{path.name} has no plans for {cell}; regenerate it with write_tables")
-    return tuple(from_row(row) for row in rows)
+    return from_rows(rows)
 
 
 @cache
@@ -134,7 +134,7 @@ def tables_text() -> str:
 
 
 def _line(cell: Cell) -> str:
-    rows = [as_row(recipe) for recipe in searched_recipes(cell)]
+    rows = as_rows(searched_recipes(cell))
     return f"{json.dumps(_key(cell))}: {json.dumps(rows, separators=(',', ':'))}"
 
 

@@ -5,6 +5,7 @@
     <name>_constant   C of equation (P) of `hw.packing.plan`; `stored` is the part that depends on
                       the weights and is kept beside them
     <name>_multiply   P <= (first ? 0 : P) + W A + C, the one multiplication
+    <name>_product    those three: lanes -> P
     <name>_track      tag1.. of fields 1..: known sums mod 2^t, or carries counted ("canary")
     <name>_decode     P and tags -> sum0..: sums u over the products since `start`
     <name>            all of them; `first`, `last` mark a chain's ends and come with the operands,
@@ -34,15 +35,20 @@ from hw.packing.plan import PackPlan, Word
 def word_verilog(plan: PackPlan, index: int, name: str = "word") -> str:
     """Return the Verilog of word `index` of `plan`; equal plans give equal text."""
     word = plan.words[index]
-    stages = [
-        _operands(plan, word, name),
-        _constant(plan, word, name),
-        _multiply(plan, word, name),
-        *([_track(plan, word, name)] if tagged(plan, word) else []),
-        _decode(plan, word, name),
-        _top(plan, word, name),
-    ]
-    return "\n".join(stages)
+    logic = logic_verilog(plan, word, name)
+    return "\n".join([product_verilog(plan, word, name), *logic.values(), _top(plan, word, name)])
+
+
+def product_verilog(plan: PackPlan, word: Word, name: str = "word") -> str:
+    """Return the Verilog of what leads to P, module <name>_product."""
+    stages = (_operands, constant_verilog, _multiply, _product)
+    return "\n".join(stage(plan, word, name) for stage in stages)
+
+
+def logic_verilog(plan: PackPlan, word: Word, name: str = "word") -> dict[str, str]:
+    """Return the Verilog of the stages beside the DSP: "track" (where there is one), "decode"."""
+    track = {"track": _track(plan, word, name)} if tagged(plan, word) else {}
+    return {**track, "decode": _decode(plan, word, name)}
 
 
 def tagged(plan: PackPlan, word: Word) -> bool:
@@ -125,7 +131,8 @@ def _literal(constant: int, bits: int) -> str:
     return f" + {bits}'d{constant % (1 << bits)}" if constant else ""
 
 
-def _constant(plan: PackPlan, word: Word, name: str) -> str:
+def constant_verilog(plan: PackPlan, word: Word, name: str = "word") -> str:
+    """Return the Verilog of C, module <name>_constant."""
     part, p_bits = plan.parts[word.part], dsp(plan.dsp).p_bits
     ports = [
         f"input {_range(p_bits)} stored",
@@ -298,55 +305,78 @@ def _lanes_and_counts(plan: PackPlan, word: Word) -> list[str]:
 def _overlaps(plan: PackPlan, word: Word) -> list[str]:
     """Return wires u0.. by the decode rule of `hw.packing.plan`, low to high.
 
-    over<k>: the t bits of u_(k-1) that lie above f_k. The t low bits of the difference are tag<k>,
-    so only its borrow and the bits above are computed.
+    over<k>: the t bits of u_(k-1) that lie above f_k. Without them the t low bits of field k are
+    tag<k>, so only the borrow and the bits above, rest<k>, are computed. under<k>: the borrow goes
+    through all of rest<k>; its t upper bits are then ones, and over<k+1> is no greater.
     """
     t, p_bits, body = plan.known_bits, dsp(plan.dsp).p_bits, []
     for k, field in enumerate(word.fields):
         top = k + 1 == len(word.fields)
         rest = p_bits - field.offset - t if top else field.bits - t
         above = f"p[{field.offset + t} +: {rest}]"
+        under = f" | under{k - 1}" if k > 1 else ""
         if k:
-            body.append(f"  wire borrow{k} = less(p[{field.offset} +: {t}], over{k});")
-        body.append(f"  wire {_range(rest)} rest{k} = {above}{f' - borrow{k}' if k else ''};")
+            body.append(f"  wire borrow{k} = less(high{k - 1}, over{k}){under};")
+        if k and not top:
+            body.append(f"  wire under{k};")
+            body.append(f"  wire {_range(rest)} rest{k};")
+            body.append(f"  assign {{under{k}, rest{k}}} = {{1'b0, {above}}} - borrow{k};")
+        else:
+            body.append(f"  wire {_range(rest)} rest{k} = {above}{f' - borrow{k}' if k else ''};")
         known = f"tag{k}" if k else f"p[{field.offset} +: {t}]"
-        high = f"rest{k}"
+        upper = f"rest{k}"
         if not top:
-            body.append(
-                f"  wire {_range(t)} over{k + 1} ="
-                f" add(rest{k}[{rest - 1} -: {t}], ~tag{k + 1}, 1'b1);"
-            )
+            body.append(f"  wire {_range(t)} high{k} = rest{k}[{rest - 1} -: {t}];")
+            body.append(f"  wire {_range(t)} over{k + 1} = add(high{k}, ~tag{k + 1}, 1'b1);")
             middle = f", rest{k}[{rest - t - 1}:0]" if rest > t else ""
-            high = f"over{k + 1}{middle}"
-        body.append(f"  wire {_range(value_bits(plan, word)[k])} u{k} = {{{high}, {known}}};")
+            upper = f"over{k + 1}{middle}"
+        body.append(f"  wire {_range(value_bits(plan, word)[k])} u{k} = {{{upper}, {known}}};")
     return body
 
 
+def _product(plan: PackPlan, word: Word, name: str) -> str:
+    p_bits = dsp(plan.dsp).p_bits
+    ports = [
+        *("input clk", "input first", *_lanes(plan, word)),
+        f"input {_range(p_bits)} stored",
+        f"output {_range(p_bits)} p",
+    ]
+    body = [
+        f"  wire signed {_range(word.w_port)} w_word;",
+        f"  wire signed {_range(word.a_port)} a_word;",
+        f"  wire {_range(p_bits)} c;",
+        _instance(f"{name}_operands", [*_lane_names(word), "w_word", "a_word"]),
+        _instance(f"{name}_constant", ["stored", "a_word", "c"]),
+        _instance(f"{name}_multiply", ["clk", "first", "w_word", "a_word", "c", "p"]),
+    ]
+    return _module(f"{name}_product", ports, body)
+
+
 def _top(plan: PackPlan, word: Word, name: str) -> str:
-    lanes = [f"w{i}" for i in range(len(word.weights))] + [f"a{j}" for j in range(len(word.acts))]
-    outputs, p_bits = output_bits(plan, word), dsp(plan.dsp).p_bits
+    lanes, tags, outputs = _lane_names(word), tag_bits(plan, word), output_bits(plan, word)
+    p_bits = dsp(plan.dsp).p_bits
     ports = [
         *("input clk", "input first", "input last", "input start", *_lanes(plan, word)),
         f"input {_range(p_bits)} stored",
         *(f"output {_range(bits)} sum{k}" for k, bits in enumerate(outputs)),
     ]
     body = [
-        f"  wire signed {_range(word.w_port)} w_word;",
-        f"  wire signed {_range(word.a_port)} a_word;",
-        f"  wire {_range(p_bits)} c, p;",
+        f"  wire {_range(p_bits)} p;",
         "  reg take, begins;",
         "  always @(posedge clk) {take, begins} <= {last, start};",
-        _instance(f"{name}_operands", [*lanes, "w_word", "a_word"]),
-        _instance(f"{name}_constant", ["stored", "a_word", "c"]),
-        _instance(f"{name}_multiply", ["clk", "first", "w_word", "a_word", "c", "p"]),
+        _instance(f"{name}_product", ["clk", "first", *lanes, "stored", "p"]),
     ]
-    tags = [f"tag{k}" for k, _ in enumerate(tag_bits(plan, word), 1)]
+    names = [f"tag{k}" for k in range(1, len(tags) + 1)]
     if tags:
-        body += [f"  wire {_range(b)} tag{k};" for k, b in enumerate(tag_bits(plan, word), 1)]
-        body.append(_instance(f"{name}_track", ["clk", "first", "take", *lanes, "p", *tags]))
+        body += [f"  wire {_range(b)} {tag};" for tag, b in zip(names, tags, strict=True)]
+        body.append(_instance(f"{name}_track", ["clk", "first", "take", *lanes, "p", *names]))
     sums = [f"sum{k}" for k in range(len(outputs))]
-    body.append(_instance(f"{name}_decode", ["clk", "take", "begins->start", "p", *tags, *sums]))
+    body.append(_instance(f"{name}_decode", ["clk", "take", "begins->start", "p", *names, *sums]))
     return _module(name, ports, body)
+
+
+def _lane_names(word: Word) -> list[str]:
+    return [f"w{i}" for i in range(len(word.weights))] + [f"a{j}" for j in range(len(word.acts))]
 
 
 def _instance(module: str, signals: Iterable[str]) -> str:

@@ -25,6 +25,16 @@ from mixq_jax import export
 from mixq_jax.data.dacsdc import Dataset
 from tests.hw.hls.networks import random_frames, tiny_design, tiny_graph
 
+PLAN_NUMBERS = (
+    "macs_per_dsp",
+    "groups",
+    "columns",
+    "word_steps",
+    "mode",
+    "known_bits",
+    "chain",
+)
+
 
 def run_of(out: Path = Path("out"), **given) -> Run:
     """A run whose test data are four frames of the tiny graph."""
@@ -93,9 +103,8 @@ def test_rows_of_the_layers():
     ]
     assert folding == [(2, 3, 3, 2), (1, 2, 1, 1), (1, 1, 1, 1)]
     for row, layer in zip(rows, design().layers, strict=True):
-        assert row["technique"] == layer.plan.technique
-        assert row["chain"] == layer.plan.chain
-        assert row["macs_per_dsp"] == layer.plan.macs_per_dsp
+        for name in PLAN_NUMBERS:
+            assert row[name] == getattr(layer.plan, name), name
     for resource in ("dsp", "lut", "ff", "bram18"):
         (port,) = (part.usage for part in used.layers if part.name == "input")
         layers = sum(row[resource] for row in rows)

@@ -34,18 +34,36 @@ def test_every_device_is_in_the_product_table_and_has_a_known_dsp():
         assert dsp(found.dsp_type).name == ("dsp48e1" if name.startswith("xc7") else "dsp48e2")
 
 
-def test_dsp_ports():
-    ports = {
-        name: (d.wide_bits, d.narrow_bits, d.p_bits, d.w_mux) for name, d in sorted(DSPS.items())
-    }
-    assert ports == {"dsp48e1": (25, 18, 48, False), "dsp48e2": (27, 18, 48, True)}
+# (wide port, narrow port, accumulator, fourth ALU operand, multipliers, products P adds at least).
+DATA_SHEETS = {
+    "dsp48e1": (25, 18, 48, False, 1, 1),
+    "dsp48e2": (27, 18, 48, True, 1, 1),
+    "dsp58": (27, 24, 58, True, 1, 1),
+    "dsp58-int8": (9, 8, 58, True, 3, 3),
+    "intel-18x19": (19, 18, 62, False, 2, 1),  # two of the 64 bits are not emulated
+    "intel-27x27": (27, 27, 62, False, 1, 1),
+    "ice40-mac16": (16, 16, 32, False, 1, 1),
+}
+
+
+@pytest.mark.parametrize("name", sorted(DATA_SHEETS))
+def test_dsp_ports(name):
+    found = dsp(name)
+    ports = (found.wide_bits, found.narrow_bits, found.p_bits, found.w_mux)
+    assert (*ports, found.multipliers, found.summed) == DATA_SHEETS[name]
+    assert found.source
+
+
+def test_the_data_sheets_cover_every_dsp():
+    """Tests of small DSPs add theirs, so these do not count."""
+    assert {name for name in DSPS if not name.startswith("toy")} == set(DATA_SHEETS)
 
 
 @pytest.mark.parametrize(
     ("look_up", "message"),
     [
         (device, "unknown device 'xc1'; known: " + ", ".join(sorted(PRODUCT_TABLES))),
-        (dsp, "unknown DSP 'xc1'; known: dsp48e1, dsp48e2"),
+        (dsp, "unknown DSP 'xc1'; known: " + ", ".join(sorted(DSPS))),
     ],
 )
 def test_unknown_names_are_refused(look_up, message):

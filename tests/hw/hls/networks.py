@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small designs with parameters, and several of them compiled into one C simulation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from hw.chain import stages
-from hw.design import Design, Folding, LayerDesign
+from hw.chain import Stage, stages
+from hw.design import Design, DesignError, Folding, LayerDesign
+from hw.design_verify import check_layer, check_plan
 from hw.device import device
 from hw.hls import BuildPlan, emit, write
 from hw.hls.beats import pack_frames, unpack_results
@@ -49,19 +50,29 @@ def tiny_design(seed: int = 0) -> Design:
 
 
 def map_graph(graph: Graph, foldings: Sequence[Folding]) -> Design:
-    """Map `graph` with the fastest plan whose columns fit, at the given foldings."""
-    layers = []
-    for stage, folding in zip(stages(graph), foldings, strict=True):
-        conv = stage.conv
-        plans = table("dsp48e2", conv.kernel, conv.w_format.narrow)
-        fitting = (
-            plan
-            for plan in plans.plans(conv.w_format.bits, stage.source.bits)
-            if plan.columns <= stage.source.width
-            and conv.out_channels % (plan.groups * folding.pe) == 0
-        )
-        layers.append(LayerDesign(conv.name, folding, next(fitting)))
-    return Design(graph, device("xczu3eg"), 250.0, tuple(layers))
+    """Map `graph` at the given foldings with the first plans of the tables that are legal."""
+    layers = next(_mappings(stages(graph), foldings, graph.input.channels))
+    return Design(graph, device("xczu3eg"), 250.0, layers)
+
+
+def _mappings(
+    chain: Sequence[Stage], foldings: Sequence[Folding], in_parallel: int
+) -> Iterator[tuple[LayerDesign, ...]]:
+    """Yield the legal mappings of `chain` behind words of `in_parallel` channels."""
+    if not chain:
+        yield ()
+        return
+    stage, conv = chain[0], chain[0].conv
+    cell = table("dsp48e2", conv.kernel, conv.w_format.narrow)
+    for plan in cell.plans(conv.w_format.bits, stage.source.bits):
+        layer = LayerDesign(conv.name, foldings[0], plan)
+        try:
+            check_plan(stage, layer, "dsp48e2")
+            check_layer(stage, layer, in_parallel, 64)
+        except DesignError:
+            continue
+        for rest in _mappings(chain[1:], foldings[1:], layer.out_parallel):
+            yield (layer, *rest)
 
 
 def random_frames(graph: Graph, count: int, seed: int) -> np.ndarray:

@@ -6,13 +6,19 @@ import sys
 import pytest
 from hypothesis import given, settings
 
+import hw.packing.smt as smt_module
 from hw.device import dsp
 from hw.packing.geometry import Cut, make_word, parts
 from hw.packing.plan import ActLane, PackError, PackPlan, WeightLane
+from hw.packing.prove import alone
 from hw.packing.rules import check
+from hw.packing.search import KERNELS
 from hw.packing.smt import lost, smt
+from hw.packing.table import table
 from tests.packing_samples import filter_plan
 from tests.packing_strategies import edge_plans, exact_plans
+
+pytestmark = pytest.mark.proof
 
 
 def is_refused(function, plan: PackPlan) -> bool:
@@ -34,6 +40,27 @@ def test_z3_refuses_exactly_what_the_rules_refuse(plan):
 def test_z3_proves_plans_of_the_full_accumulator(plan):
     proof = smt(plan).proof
     assert (proof.method, proof.vectors) == ("z3", 0)
+
+
+@pytest.mark.parametrize("w_bits", range(2, 9))
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_default_table_is_proven_by_z3(kernel, w_bits):
+    for a_bits in range(1, 9):
+        for plan in table("dsp48e2", kernel).plans(w_bits, a_bits):
+            assert smt(plan).proof.method == "z3"
+
+
+@settings(max_examples=60)
+@given(edge_plans())
+def test_lanes_one_by_one_prove_what_the_whole_word_proves(plan):
+    """The formula of the whole word is the definition; lanes are quicker, and lose nothing."""
+    for word in plan.words:
+        lone = alone(plan, word)
+        by_lanes = lost(lone) is None
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(smt_module, "_read_slices", lambda *_: [False])
+            patch.setattr(smt_module, "_counted_lanes", lambda *_: [False])
+            assert (lost.__wrapped__(lone) is None) == by_lanes
 
 
 @pytest.mark.parametrize(

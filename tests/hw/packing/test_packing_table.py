@@ -2,109 +2,150 @@
 """tables.json is what the search finds; a layer gets the fastest plan that it can use."""
 
 import json
-from fractions import Fraction
-from pathlib import Path
+import re
 
 import pytest
 
+from hw.device import DSPS
 from hw.packing import PackError, PackTable, table
-from hw.packing.search import search
-from hw.packing.table import PATH, read_tables, stored_geometries, write_tables
+from hw.packing.cost import lut_per_mac
+from hw.packing.rules import check
+from hw.packing.table import (
+    PATH,
+    STORED,
+    Cell,
+    cells,
+    read_tables,
+    searched_recipes,
+    stored_recipes,
+    tables_text,
+    write_tables,
+)
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "packing.md"
+HINT = "regenerate it with hw.packing.table.write_tables (or pytest --update-golden)"
+SAMPLE = [
+    Cell("dsp48e2", 3, 4, 4, True),
+    Cell("dsp48e2", 1, 8, 8, False),
+    Cell("dsp48e2", 5, 3, 6, False),
+    Cell("dsp48e2", 7, 2, 1, True),
+    Cell("dsp48e1", 3, 1, 5, False),
+    Cell("dsp48e1", 5, 6, 4, True),
+]
 
 
-@pytest.mark.parametrize("kernel", [1, 3])
-def test_documented_rates(kernel):
-    after_title = DOCUMENT.read_text().split(f"K = {kernel}\n\n")[1]
-    rows = after_title.split("\n\n")[0].splitlines()[2:]
-    documented = [[Fraction(rate) for rate in row.strip("| ").split("|")] for row in rows]
-    for w_bits, rates in enumerate(table("dsp48e2", kernel).macs_per_dsp_grid(), start=2):
-        assert documented[w_bits - 2] == [w_bits, *rates]
-
-
-def test_stored_tables_are_what_the_search_finds(update_golden):
-    if update_golden:
+@pytest.fixture(scope="module", autouse=True)
+def updated(request):
+    if request.config.getoption("--update-golden"):
         write_tables()
-    for kernel in (1, 3):
-        for w_bits in range(2, 9):
-            for a_bits in range(1, 9):
-                cell = ("dsp48e2", kernel, w_bits, a_bits)
-                assert stored_geometries(*cell) == search(*cell)
+        read_tables.cache_clear()
+
+
+@pytest.mark.parametrize("cell", SAMPLE, ids=str)
+def test_a_stored_cell_is_what_the_search_finds(cell):
+    assert stored_recipes(cell) == searched_recipes(cell), HINT
 
 
 @pytest.mark.slow
-def test_the_whole_file_is_what_the_search_finds(tmp_path):
-    write_tables(tmp_path / "tables.json")
-    assert (tmp_path / "tables.json").read_bytes() == PATH.read_bytes()
+def test_the_whole_file_is_what_the_search_finds():
+    assert tables_text() == PATH.read_text(), HINT
+
+
+def test_the_file_holds_every_cell_and_stays_small():
+    assert len(read_tables(PATH)) == sum(len(cells(name)) for name in STORED)
+    assert STORED == ("dsp48e1", "dsp48e2")
+    assert PATH.stat().st_size < 3_000_000
 
 
 def test_an_unknown_version_is_refused(tmp_path):
     changed = tmp_path / "tables.json"
-    changed.write_text(json.dumps({"version": 99, "dsps": {}}))
-    with pytest.raises(PackError) as error:
-        read_tables(changed)
-    assert str(error.value) == (
-        "tables.json has version 99, this code reads 1; "
+    changed.write_text(json.dumps({"version": 99, "cells": {}}))
+    message = (
+        "tables.json has version 99, this code reads 3; "
         "regenerate it with hw.packing.table.write_tables"
     )
+    with pytest.raises(PackError, match=f"^{re.escape(message)}$"):
+        stored_recipes(SAMPLE[0], changed)
 
 
-def test_plans_carry_an_interval_proof():
+def test_a_missing_cell_is_named(tmp_path):
+    changed = tmp_path / "empty.json"
+    changed.write_text(json.dumps({"version": 3, "cells": {}}))
+    with pytest.raises(PackError, match=r"empty\.json has no plans for Cell\(dsp='dsp48e2'"):
+        stored_recipes(SAMPLE[0], changed)
+
+
+def test_plans_are_certified_and_estimated_by_the_one_cost_model():
     for plan in table("dsp48e1", 5, narrow=False).plans(1, 3):
+        check(plan)
         assert (plan.dsp, plan.kernel, plan.narrow) == ("dsp48e1", 5, False)
         assert plan.proof.method == "interval"
+        assert plan.lut_per_mac == lut_per_mac(plan)
 
 
+def test_a_dsp_without_stored_tables_is_searched():
+    plans = table("ice40-mac16", 1).plans(4, 4)
+    assert {plan.dsp for plan in plans} == {"ice40-mac16"}
+    assert plans[0].macs_per_dsp >= 2
+
+
+@pytest.mark.parametrize("bits", [(2, 2), (4, 4), (3, 7), (8, 8)])
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_best_is_the_fastest_legal_plan(kernel):
+def test_best_is_the_fastest_legal_plan(kernel, bits):
     found = table("dsp48e2", kernel)
-    for w_bits in range(2, 9):
-        for a_bits in range(2, 9):
-            plans = found.plans(w_bits, a_bits)
-            assert found.best(w_bits, a_bits) == plans[0]
-            for out_channels in (1, 6, 10, 16, 36, 64):
-                legal = [plan for plan in plans if out_channels % plan.groups == 0]
-                assert found.best(w_bits, a_bits, out_channels) == legal[0]
-            single = [plan for plan in plans if plan.groups == 1]
-            assert found.best(w_bits, a_bits, 64, depthwise=True) == single[0]
-
-
-def test_lanes_may_overlap_on_a_port():
-    strides = {
-        weights[1].offset - weights[0].offset
-        for plan in table("dsp48e2", 1).plans(2, 1)
-        if len(weights := plan.pieces[0].word.weights) > 1
-    }
-    assert min(strides) == 1
+    plans = found.plans(*bits)
+    rates = [plan.macs_per_dsp for plan in plans]
+    assert rates == sorted(rates, reverse=True)
+    assert found.best(*bits) == plans[0]
+    for out_channels in (1, 6, 16, 36, 64):
+        for width in (1, 3, 20):
+            legal = [plan for plan in plans if out_channels % plan.groups == 0]
+            legal = [plan for plan in legal if plan.columns <= width]
+            assert found.best(*bits, out_channels, width=width) == legal[0]
+    alone = [plan for plan in plans if plan.groups == 1]
+    assert found.best(*bits, 64, depthwise=True) == alone[0]
 
 
 def test_groups_decide_which_plan_a_layer_gets():
+    """Rates for any, for 8 and for single output channels: w4a4, 1x1."""
     found = table("dsp48e2", 1)
-    assert (found.best(4, 4).groups, found.best(4, 4).macs_per_dsp) == (3, 6)
-    assert (found.best(4, 4, 36).groups, found.best(4, 4, 36).macs_per_dsp) == (3, 6)
-    assert (found.best(4, 4, 64).groups, found.best(4, 4, 64).macs_per_dsp) == (2, 4)
-    assert found.best(4, 4, 64, depthwise=True).groups == 1
+    channels = {None: found.best(4, 4), 8: found.best(4, 4, 8), 1: found.best(4, 4, 1)}
+    assert all(not (key or 0) % plan.groups for key, plan in channels.items())
+    rates = [plan.macs_per_dsp for plan in channels.values()]
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("narrow", [True, False])
+def test_rates_never_rise_with_more_bits_or_range(narrow):
+    grids = {name: table(name, 3, narrow).macs_per_dsp_grid() for name in STORED}
+    full = table("dsp48e2", 3, False).macs_per_dsp_grid()
+    for w in range(7):
+        for a in range(7):
+            here = grids["dsp48e2"][w][a]
+            assert here >= max(grids["dsp48e1"][w][a], full[w][a])
+            assert w == 6 or here >= grids["dsp48e2"][w + 1][a]
+            assert a == 6 or here >= grids["dsp48e2"][w][a + 1]
 
 
 def test_plans_of_a_published_design():
-    """iSmart packs w4a4 as 3 taps x 2 columns, 6 MACs, with chains of 4 (Int-DSP-Packing)."""
+    """iSmart packs w4a4 as 3 taps x 2 columns, 6 MACs, in chains of 4 (Int-DSP-Packing)."""
     plans = table("dsp48e2", 3).plans(4, 4)
-    plan = next(plan for plan in plans if (plan.groups, plan.taps, plan.columns) == (1, 3, 2))
-    assert (plan.macs_per_dsp, plan.dsps, plan.chain, plan.known_bits) == (6, 1, 9, 1)
+    found = [plan for plan in plans if plan.macs_per_dsp >= 6 and plan.chain >= 4]
+    assert any(plan.known_bits == 0 and plan.groups == 1 for plan in found)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("dsp58", 3), "no packing table for DSP 'dsp58'; known: dsp48e1, dsp48e2"),
+        (
+            ("dsp49", 3),
+            f"no packing table for DSP 'dsp49'; known: {', '.join(sorted(DSPS))}",
+        ),
         (("dsp48e2", 4), "no packing plans for kernel 4; allowed: (1, 3, 5, 7)"),
     ],
 )
 def test_unknown_tables_are_named(arguments, message):
-    with pytest.raises(PackError) as error:
+    with pytest.raises(PackError, match=f"^{re.escape(message)}$"):
         table(*arguments)
-    assert str(error.value) == message
 
 
 def test_unknown_widths_are_named():
@@ -112,6 +153,8 @@ def test_unknown_widths_are_named():
         PackTable("dsp48e2", 3).plans(4, 9)
 
 
-def test_a_layer_without_channels_is_refused():
-    with pytest.raises(PackError, match="out_channels 0 must be at least 1"):
-        table("dsp48e2", 3).best(4, 4, 0)
+@pytest.mark.parametrize("given", [{"out_channels": 0}, {"width": 0}])
+def test_a_layer_without_extent_is_refused(given):
+    (name,) = given
+    with pytest.raises(PackError, match=f"{name} 0 must be at least 1"):
+        table("dsp48e2", 3).best(4, 4, **given)

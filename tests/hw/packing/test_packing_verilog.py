@@ -8,14 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.synth_packing import INFERENCE, count_cells, draw, run_yosys
+from experiments.synth_packing import draw, dsps, product_dsps
 from hw.packing.cost import REDUCTION, accumulates, shapes
 from hw.packing.emulate import combine, constants, emulate_word
 from hw.packing.geometry import Cut
-from hw.packing.verilog import output_bits, word_verilog
-from tests.packing_samples import filter_plan, group_plan
+from hw.packing.recipe import build
+from hw.packing.table import cells, stored_recipes
+from hw.packing.verilog import output_bits, product_verilog, word_verilog
+from tests.packing_samples import filter_plan, gapped_plan, group_plan, mixed_plan
 
-DRAWN = 20  # one plan of every kind of decoding
 # Exact plans of every family; strides are the least ones of the decode rule.
 PLANS = {
     "every": filter_plan(),
@@ -43,26 +44,47 @@ PLANS = {
     "canary, t = 2": filter_plan(mode="canary", known_bits=2, folded=True, stride=8, chain=1000),
     "canary, short": filter_plan(mode="canary", known_bits=2, folded=True, stride=8, chain=50),
     "canary, constant zero point": filter_plan(mode="canary", known_bits=2, stride=9, chain=1000),
+    "canary, t = 3": filter_plan(mode="canary", known_bits=3, folded=True, stride=5, chain=1000),
+    "canary, t = 4": filter_plan(mode="canary", known_bits=4, folded=True, stride=4, chain=1000),
+    "mixed": mixed_plan(stride=3),
+    "mixed, t = 2": mixed_plan(stride=2, known_bits=2),
+    "gapped": gapped_plan(stride=4),
+    "gapped canary": gapped_plan(mode="canary", known_bits=3, stride=3, chain=300),
 }
+QUICK = (  # one plan of every family, for yosys in the fast suite
+    "every, folded",
+    "every, t = 1, constant zero point",
+    "chain, t = 2",
+    "weights split, signed",
+    "flush, folded",
+    "flipped bit",
+    "canary, t = 1",
+    "canary, t = 4",
+    "canary, short",
+    "mixed, t = 2",
+    "gapped canary",
+)
+YOSYS_LEAST_BITS = 9  # DSP_Y_MINWIDTH of its map of multiplications to DSP48E2
 MAIN = """
-#include "word.cc"
+#include "words.cc"
 #include <cstdint>
 #include <iostream>
-int main() {
-  cxxrtl_design::p_word word;
+cxxrtl_design::p_top top;
+template <class Port>
+void read(Port& port) {
   uint64_t value;
-  bool last;
-  auto edge = [&] {
-    word.p_clk.set<bool>(true);
-    word.step();
-    word.p_clk.set<bool>(false);
-    word.step();
-  };
-  while (std::cin >> value) {
+  std::cin >> value;
+  port = cxxrtl::value<64>{uint32_t(value), uint32_t(value >> 32)}.trunc<Port::bits>();
+}
+int main() {
+  for (int cycle = 0; cycle < %d; ++cycle) {
 %s
-    last = word.p_last.get<bool>();
-    edge();
-    if (last) std::cout << %s << "\\n";
+    top.p_clk.set<bool>(true);
+    top.step();
+    top.p_clk.set<bool>(false);
+    top.step();
+%s
+    std::cout << "\\n";
   }
 }
 """
@@ -106,35 +128,59 @@ def stimuli(plan, word, weights, acts) -> np.ndarray:
     return np.concatenate(rows, -1).reshape(-1, sum(one.shape[-1] for one in rows))
 
 
-def simulate(plan, index: int, rows: np.ndarray, folder) -> np.ndarray:
-    """Compile the Verilog with yosys' C++ simulator; return the sums at each `last`."""
+def inputs(plan, word) -> dict[str, str]:
+    """Return the inputs of a word but the clock, in the order of `stimuli`: name and type."""
+    lanes = [f"w{i}" for i in range(len(word.weights))] + [f"a{j}" for j in range(len(word.acts))]
+    text = product_verilog(plan, word)
+    types = {name: kind for kind, name in re.findall(r"input (?:signed )?(\[\d+:0\]) (\w+)", text)}
+    return {"first": "", "last": "", "start": "", **{n: types[n] for n in [*lanes, "stored"]}}
+
+
+def bench(shapes) -> tuple[str, list[str], list[str]]:
+    """Return Verilog of all words side by side, names of its inputs and outputs."""
+    ports, body, names, sums = ["input clk"], [], [], []
+    for n, (plan, word) in enumerate(shapes):
+        taken = inputs(plan, word)
+        given = dict(enumerate(output_bits(plan, word)))
+        ports += [f"input {kind} n{n}_{name}" for name, kind in taken.items()]
+        ports += [f"output [{bits - 1}:0] n{n}_sum{k}" for k, bits in given.items()]
+        links = [*taken, *(f"sum{k}" for k in given)]
+        body.append(f"word{n} i{n} (.clk(clk), {', '.join(f'.{x}(n{n}_{x})' for x in links)});")
+        names += [f"n{n}_{name}" for name in taken]
+        sums += [f"n{n}_sum{k}" for k in given]
+    top = f"module top ({', '.join(ports)});\n" + "\n".join(body) + "\nendmodule\n"
+    words = (word_verilog(p, p.words.index(w), f"word{n}") for n, (p, w) in enumerate(shapes))
+    return "\n".join([*words, top]), names, sums
+
+
+def simulate(shapes, rows: np.ndarray, folder) -> np.ndarray:
+    """Compile words to one program with yosys' C++ simulator; return their sums in every cycle."""
     import pyosys
     from pyosys import libyosys
 
-    word = plan.words[index]
-    (folder / "word.v").write_text(word_verilog(plan, index))
+    text, names, sums = bench(shapes)
+    (folder / "words.v").write_text(text)
     design = libyosys.Design()
     for command in (
-        f"read_verilog {folder}/word.v",
-        "hierarchy -top word",
-        f"write_cxxrtl {folder}/word.cc",
+        f"read_verilog {folder}/words.v",
+        "hierarchy -top top",
+        f"write_cxxrtl {folder}/words.cc",
     ):
         libyosys.Pass.call(design, f"tee -q {command}")
-    names = ["first", "last", "start"]
-    names += [f"w{i}" for i in range(len(word.weights))]
-    names += [f"a{j}" for j in range(len(word.acts))]
-    reads = "\n    std::cin >> value;\n".join(
-        f"    word.p_{name} = cxxrtl::value<64>{{uint32_t(value), uint32_t(value >> 32)}}"
-        f".trunc<decltype(word.p_{name})::bits>();"
-        for name in [*names, "stored"]
+    port = "p_n{}__{}".format
+    reads = "\n".join(f"    read(top.{port(*name[1:].split('_'))});" for name in names)
+    prints = "\n".join(
+        f"    std::cout << top.{port(*name[1:].split('_'))}.get<uint64_t>() << ' ';"
+        for name in sums
     )
-    prints = ' << " " << '.join(f"word.p_sum{k}.get<uint64_t>()" for k in range(len(word.fields)))
-    (folder / "main.cc").write_text(MAIN % (reads, prints))
+    (folder / "main.cc").write_text(MAIN % (len(rows), reads, prints))
     runtime = f"{pyosys.__path__[0]}/share/include/backends/cxxrtl/runtime"
-    compiler = ["g++", "-std=c++17", "-O1", f"-I{runtime}", "main.cc", "-o", "main"]
+    compiler = ["g++", "-std=c++17", "-O0", f"-I{runtime}", "main.cc", "-o", "main"]
     subprocess.run(compiler, cwd=folder, check=True)
     lines = "\n".join(" ".join(str(v % (1 << 64)) for v in row) for row in rows.tolist())
-    result = subprocess.run([folder / "main"], input=lines, capture_output=True, text=True)
+    result = subprocess.run(
+        [folder / "main"], input=lines, capture_output=True, text=True, check=True
+    )
     return np.array([line.split() for line in result.stdout.splitlines()], dtype=np.int64)
 
 
@@ -177,34 +223,85 @@ def test_outputs_hold_a_whole_reduction():
         )
 
 
-def check_simulation(plan, words, folder) -> None:
-    rng, sequences, decodings = np.random.default_rng(3), 12, -(-REDUCTION // plan.chain)
-    for word in words:
-        index = plan.words.index(word)
-        weights, acts = operands(plan, word, sequences, rng)
-        sums = simulate(plan, index, stimuli(plan, word, weights, acts), folder)
-        assert sums.shape == (sequences * decodings, len(word.fields))
-        expected = emulate_word(plan, word, weights, acts) - constants(plan, word, weights)
-        np.testing.assert_array_equal(sums[decodings - 1 :: decodings], expected)
+def check_simulation(shapes, folder, sequences: int = 8) -> None:
+    """Compare the sums of words after whole reductions with the emulator."""
+    rng = np.random.default_rng(3)
+    drawn = [operands(*shape, sequences, rng) for shape in shapes]
+    rows = [stimuli(*shape, *given) for shape, given in zip(shapes, drawn, strict=True)]
+    sums = simulate(shapes, np.concatenate(rows, -1), folder)[REDUCTION - 1 :: REDUCTION]
+    assert len(sums) == sequences
+    for (plan, word), given in zip(shapes, drawn, strict=True):
+        found, sums = np.split(sums, [len(word.fields)], axis=1)
+        expected = emulate_word(plan, word, *given) - constants(plan, word, given[0])
+        np.testing.assert_array_equal(found, expected)
+    assert not sums.size
+
+
+def words_of(plans) -> list:
+    """Return a word of every shape with its plan."""
+    return [(plan, word) for plan in plans for word in shapes(plan)]
 
 
 @pytest.mark.synth
-@pytest.mark.parametrize("name", PLANS)
-def test_simulation_equals_the_emulator(name, tmp_path):
-    check_simulation(PLANS[name], PLANS[name].words, tmp_path)
+@pytest.mark.csim
+def test_simulation_equals_the_emulator(tmp_path):
+    check_simulation(words_of(PLANS[name] for name in QUICK), tmp_path)
 
 
 @pytest.mark.synth
-@pytest.mark.parametrize("index", range(DRAWN))
-def test_simulation_of_plans_of_the_tables_equals_the_emulator(index, tmp_path):
-    plan = draw(DRAWN, 1)[index]
-    check_simulation(plan, shapes(plan)[:2], tmp_path)
+@pytest.mark.csim
+@pytest.mark.slow
+def test_simulation_of_all_samples_equals_the_emulator(tmp_path):
+    check_simulation(words_of(PLANS.values()), tmp_path)
 
 
 @pytest.mark.synth
-@pytest.mark.parametrize("name", PLANS)
-def test_every_word_becomes_one_dsp(name):
-    plan = PLANS[name]
-    for index in range(len(plan.words)):
-        modules = run_yosys(word_verilog(plan, index), INFERENCE)
-        assert count_cells(modules["word"]).dsp48e2 == 1
+@pytest.mark.csim
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_simulation_of_plans_of_the_tables_equals_the_emulator(seed, tmp_path):
+    plans = [build(*source) for source in draw(20, seed)]
+    check_simulation(words_of(plans), tmp_path)
+
+
+@pytest.mark.synth
+def test_every_word_becomes_one_dsp():
+    words = words_of(PLANS[name] for name in QUICK)
+    assert dsps(words) == [1] * len(words)
+
+
+@pytest.mark.synth
+def test_a_wider_product_would_be_seen():
+    wide = replace(PLANS["every"].words[0], w_port=28, a_port=27)
+    assert dsps([(replace(PLANS["every"], words=(wide,)), wide)]) != [1]
+
+
+@pytest.mark.synth
+@pytest.mark.slow
+def test_every_word_of_the_tables_becomes_one_dsp():
+    words = {operand_shape(*shape): shape for shape in words_of(table_plans())}
+    assert len(words) > 3000
+    for (plan, word), found in zip(words.values(), product_dsps([*words.values()]), strict=True):
+        assert found == 1 or (found == 0 and made_of_luts(plan, word))
+
+
+def operand_shape(plan, word) -> tuple:
+    """Return all that the operands of a multiplication depend on."""
+    part, lanes = plan.parts[word.part], (word.weights, word.acts)
+    offsets = [tuple(lane.offset for lane in side) for side in lanes]
+    slices = part.w_lo < 0, part.w_bits, part.a_bits
+    return word.w_port, word.w_add, word.a_sub, *slices, *offsets
+
+
+def made_of_luts(plan, word) -> bool:
+    """Tell whether yosys may multiply without a DSP: by one bit, or a lone product of few bits."""
+    part = plan.parts[word.part]
+    sides = ((word.weights, part.w_bits), (word.acts, part.a_bits))
+    by_one_bit = any(len(lanes) == bits == 1 for lanes, bits in sides)
+    return by_one_bit or (word.macs == 1 and part.w_bits + part.a_bits < YOSYS_LEAST_BITS)
+
+
+def table_plans():
+    """Yield every plan of the DSP48E2 tables."""
+    for cell in cells("dsp48e2"):
+        yield from (build(cell, recipe) for recipe in stored_recipes(cell))

@@ -104,8 +104,9 @@ void track(const ap_uint<C::p_bits>& before, const ap_uint<C::p_bits>& after,
 
 /// Cut an accumulator into fields: field[k] = u_k of plan.py.
 ///
-/// From low to high. The known low bits of the field above tell what it adds to a slice; with
-/// canaries a slice is the field modulo 2^distance and the carries tell the rest.
+/// From low to high. The known low bits of the field above tell what it adds to a slice. With
+/// canaries a slice is the field modulo 2^distance and the carries tell the rest; those into the
+/// top field may have run over its end, so that what is left of it counts modulo its width.
 template <class C, class W, int BITS>
 void decode(const ap_uint<C::p_bits>& p, const ap_uint<C::tally_bits> (&tally)[C::fields],
             ap_int<BITS> (&field)[W::fields]) {
@@ -121,7 +122,7 @@ void decode(const ap_uint<C::p_bits>& p, const ap_uint<C::tally_bits> (&tally)[C
     const int bits = C::canary && !top ? delta : W::field_bits(k);
     const unsigned long long mask = ~0ULL >> (64 - bits);
     if (C::canary) {
-      field[k] = (rest & mask) + (above << delta) - below;
+      field[k] = top ? (rest - below) & mask : (rest & mask) + (above << delta) - below;
       rest >>= delta;
     } else {
       const unsigned long long slice = (rest - ((above & MASK) << delta)) & mask;

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decodings: least gaps against the inequalities, and which decodings a DSP has."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hw.device import dsp
+from hw.packing import PackError
+from hw.packing.decoding import LONGEST_CHAIN, MOST_KNOWN_BITS, Decoding, decodings
+from hw.packing.geometry import Cut, parts
+
+E2 = dsp("dsp48e2")
+
+
+@given(st.integers(1, 5000), st.integers(0, 2), st.integers(1, 300))
+def test_gaps_of_decoded_sums_are_the_least(spread, known_bits, chain):
+    def exact(gap: int) -> bool:
+        return gap >= max(known_bits, 1) and chain * spread < 1 << gap + known_bits
+
+    gap = Decoding("chain", known_bits, True, chain).gap_bits(spread)
+    assert exact(gap)
+    assert not exact(gap - 1)
+
+
+@given(st.integers(1, 5000), st.integers(1, 4))
+def test_gaps_of_canaries_are_the_least_that_pass_on_as_many_carries_as_come_in(spread, known_bits):
+    most = (1 << known_bits) - 1
+
+    def exact(gap: int) -> bool:
+        return gap >= known_bits and spread + most <= most << gap
+
+    gap = Decoding("canary", known_bits, True, 1).gap_bits(spread)
+    assert exact(gap)
+    assert not exact(gap - 1)
+
+
+@given(st.integers(1, 64), st.integers(2, 6))
+def test_the_top_field_fits_the_accumulator(chain, bits):
+    (part,) = parts(bits, bits, False, Cut())
+    way = Decoding("chain", 0, True, chain)
+    highest, largest = way.rules(E2, part, 1).highest, chain * part.spread(True)
+    assert largest < 1 << E2.p_bits - highest
+    assert highest == E2.wide_bits + E2.narrow_bits or largest >= 1 << E2.p_bits - highest - 1
+
+
+def test_port_tricks_need_their_hardware():
+    (part,) = parts(4, 4, False, Cut())
+
+    def tricks(name: str, mode: str, folded: bool) -> tuple[bool, bool]:
+        rules = Decoding(mode, 0, folded, 4).rules(dsp(name), part, 1)
+        return rules.w_flush, rules.a_flush
+
+    assert tricks("dsp48e2", "chain", True) == (True, True)
+    assert tricks("dsp48e1", "chain", True) == (False, True)  # no W multiplexer beside P
+    assert tricks("dsp48e1", "every", True) == (True, True)  # Z carries C
+    assert tricks("dsp48e2", "chain", False) == (True, False)  # C may not depend on weights
+
+
+def test_decodings_of_dsp48e2():
+    ways = decodings(E2)
+    for mode, most in MOST_KNOWN_BITS.items():
+        least = 1 if mode == "canary" else 0
+        found = {way.known_bits for way in ways if way.mode == mode}
+        assert found == set(range(least, most + 1))
+    assert {way.chain for way in ways if way.mode == "every"} == {1}
+    assert {way.chain for way in ways if way.mode == "chain"} == {1 << n for n in range(1, 13)}
+    assert len(set(ways)) == len(ways)
+
+
+def test_options_restrict_decodings():
+    assert {way.mode for way in decodings(E2, "canary")} == {"canary"}
+    assert {way.folded for way in decodings(E2, folded=False)} == {False}
+    assert max(way.known_bits for way in decodings(E2, known_bits=1)) == 1
+    assert decodings(E2, "every", chain=2) == ()
+    assert min(way.chain for way in decodings(E2, chain=100)) == 100
+    assert max(way.chain for way in decodings(E2, chain=100)) == LONGEST_CHAIN
+
+
+def test_summed_products_are_not_read_alone():
+    ways = decodings(dsp("dsp58-int8"))
+    assert {way.mode for way in ways} == {"chain"}
+    assert min(way.chain for way in ways) == 3
+
+
+def test_slices_must_have_the_bits_that_are_known():
+    narrow_part, wide_part = parts(5, 4, False, Cut("w", 2))
+    assert Decoding("canary", 2, True, 64).suits(narrow_part)
+    assert not Decoding("canary", 3, True, 64).suits(narrow_part)
+    assert Decoding("canary", 3, True, 64).suits(wide_part)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "never"}, "mode 'never' is unknown; allowed: best, every, chain, canary"),
+        ({"chain": 0}, "chain 0 must be at least 1, the products that P has to hold"),
+        ({"chain": -1}, "chain -1 must be at least 1, the products that P has to hold"),
+        ({"known_bits": -1}, "known_bits -1 must lie in 0..4"),
+        ({"known_bits": 9}, "known_bits 9 must lie in 0..4"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(PackError, match=f"^{re.escape(message)}$"):
+        decodings(E2, **options)
