@@ -148,6 +148,7 @@ class Run:
                     "part": self.device.part,
                     "dsp": self.device.dsp,
                     "lut": self.device.lut,
+                    "ff": self.device.ff,
                     "bram18": self.device.bram18,
                     "clock_mhz": self.options.clock_mhz,
                 },

@@ -33,6 +33,11 @@ class Detections:
     def mean_iou(self) -> float:
         return float(self.iou.mean())
 
+    @property
+    def iou_error(self) -> float:
+        """Return the standard error of `mean_iou`: how far another draw of frames may lead."""
+        return float(self.iou.std() / len(self.iou) ** 0.5)
+
 
 def predictor(spec: NetSpec, variables: dict, bits: FloatBits | FixedBits) -> Predict:
     """Return the network in inference mode, compiled once for all `variables`."""

@@ -23,7 +23,7 @@ from experiments.report.elements import (
 from experiments.report.record import RunRecord
 
 SHOWN_ROWS = 12  # of the processes and FIFOs; the others fold away
-RESOURCES = {"dsp": "DSP slices", "lut": "LUT", "bram18": "BRAM18"}
+RESOURCES = {"dsp": "DSP slices", "lut": "LUT", "ff": "flip-flops", "bram18": "BRAM18"}
 LAYER_COLUMNS = {
     "w × a": lambda layer: f"{layer['w']} × {layer['a']}",
     "technique": lambda layer: layer["technique"],
@@ -46,7 +46,8 @@ def layers_section(record: RunRecord) -> Markup | None:
     alone = max(process["closed_form"] for process in cycles["per_process"].values())
     lead = (
         f"A frame leaves every {count(interval)} cycles (the slowest process alone needs "
-        f"{count(alone)}); the first leaves after {count(cycles['latency'])}."
+        f"{count(alone)}); the first leaves after {count(cycles['latency'])}. Loops start once a "
+        "cycle by construction; their depth and the clock are assumed until synthesis."
     )
     cards = grid(_cycles(layers, interval), _slices(layers), _widths(layers))
     rows = [(layer["name"], *(show(layer) for show in LAYER_COLUMNS.values())) for layer in layers]
@@ -145,7 +146,7 @@ def pipeline_section(record: RunRecord) -> Markup | None:
     return section(
         "Pipeline",
         lead,
-        _processes(cycles["per_process"], cycles["bottleneck"]),
+        _processes(cycles),
         _fifos(cycles["fifos"]),
         id_="pipeline",
     )
@@ -158,17 +159,20 @@ WAITS = (
 )
 
 
-def _processes(processes: Mapping[str, Mapping[str, int]], bottleneck: str) -> Markup:
+def _processes(cycles: Mapping) -> Markup:
+    processes, frames = cycles["per_process"], cycles["frames"]
     slowest_first = sorted(processes.items(), key=lambda item: (-item[1]["closed_form"], item[0]))
     rows = []
     for name, process in slowest_first:
         waits = [process[key] for key in ("busy", "stall_input", "stall_output")]
         total = max(1, sum(waits))
-        shares = [(cycles / total, tone) for cycles, (_, tone) in zip(waits, WAITS, strict=True)]
-        label = tag("strong", name) if name == bottleneck else name
+        shares = [(wait / total, tone) for wait, (_, tone) in zip(waits, WAITS, strict=True)]
+        label = tag("strong", name) if name == cycles["bottleneck"] else name
         rows.append((label, count(process["closed_form"]), *map(count, waits), stack(shares)))
-    head = ("process", "closed form, a frame", *(name for name, _ in WAITS), "simulated")
-    note = "Closed form: cycles a frame without stalls. Others: cycles over all simulated frames."
+    head = ("process", "cycles a frame", *(name for name, _ in WAITS), "simulated")
+    note = (
+        f"Cycles a frame: closed form, without stalls. Others: cycles of {frames} simulated frames."
+    )
     content = join((legend(WAITS), _folded(head, rows, "figures")))
     return figure("Processes, the slowest first", content, note, "model")
 

@@ -253,6 +253,7 @@ def test_the_card_holds_the_whole_configuration(tmp_path, frames):
         "part": "xc7z020clg400-1",
         "dsp": 220,
         "lut": 53200,
+        "ff": 106400,
         "bram18": 280,
         "clock_mhz": 100.0,
     }

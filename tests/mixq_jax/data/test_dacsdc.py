@@ -79,7 +79,7 @@ def test_many_folders_are_held_out_whole(tmp_path):
 
 def test_split_without_frames(tmp_path):
     write_frame(tmp_path, "1")
-    with message(f"{tmp_path}: no frames in split 'test'; add frames or use split 'all'"):
+    with message(f"{tmp_path}: no frames in split 'test'; add frames"):
         load(tmp_path, 32, 64, "test")
 
 
@@ -92,6 +92,13 @@ def test_corrupt_jpg(tmp_path, damage):
     ) as info:
         load(tmp_path, 32, 64)
     assert "\n" not in str(info.value)
+
+
+def test_a_jpg_too_large_to_open(tmp_path, monkeypatch):
+    write_frame(tmp_path, "1")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(DataError, match=r"1\.jpg: unreadable jpg \(.* exceeds limit .*\); replace"):
+        load(tmp_path, 32, 64)
 
 
 def test_size_that_disagrees(tmp_path):
