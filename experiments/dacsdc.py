@@ -142,6 +142,9 @@ def stages_of(options: Options) -> tuple[str, ...]:
 def main(arguments: list[str]) -> int:
     """Run a command line; return the exit code (0, 2 for a user's error, 130 for Ctrl-C)."""
     listen()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names go into any encoding
     try:
         options = parse(arguments)
         run_stages(options, stages_of(options))

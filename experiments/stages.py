@@ -34,7 +34,8 @@ def decided_by(run: Run, stage: str) -> dict:
 def finished(run: Run, stage: str) -> bool:
     """Whether `stage` has a result of these options; RunError if it is of other options."""
     result = run_folder.read_json_if_present(run.out / stage / "result.json")
-    if result is None:
+    outputs = OUTPUTS.get(stage, (stage,))
+    if result is None or not all((run.out / name).is_dir() for name in outputs):
         return False
     for name, now in decided_by(run, stage).items():
         before = _options(result).get(name)
@@ -57,9 +58,10 @@ def check_predecessor(run: Run, stage: str) -> None:
     if needed is None or (needed == "search" and run.options.wbits is not None):
         return
     if not finished(run, needed):
-        path = run.out / needed / "result.json"
+        needs = (f"{needed}/result.json", *OUTPUTS.get(needed, ()))
+        gone = next((name for name in needs if not (run.out / name).exists()), needs[0])
         raise run_folder.RunError(
-            f"{path} is missing; run `python -m experiments.dacsdc {needed}` first"
+            f"{run.out / gone} is missing; run `python -m experiments.dacsdc {needed}` first"
         )
 
 

@@ -168,9 +168,12 @@ def _store_labels(entry: Path, data: Dataset) -> None:
 
 
 def _restore(entry: Path) -> Dataset:
-    return Dataset(
-        np.load(entry / "images.npy", mmap_mode="r"),
-        np.load(entry / "boxes.npy"),
-        np.load(entry / "weights.npy"),
-        tuple(json.loads((entry / "names.json").read_text())),
-    )
+    try:
+        return Dataset(
+            np.load(entry / "images.npy", mmap_mode="r"),
+            np.load(entry / "boxes.npy"),
+            np.load(entry / "weights.npy"),
+            tuple(json.loads((entry / "names.json").read_text())),
+        )
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{entry}: damaged cache ({error}); delete that folder") from error

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line in process: parsing, one-line errors, exit codes, order of the stages."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 
 import experiments.report
-from experiments import dacsdc, hardware, learning, run_context
+from experiments import dacsdc, hardware, learning, run_context, stages
 from experiments.dacsdc import COMMANDS, STAGES, main, parse, stages_of
 from experiments.options import OptionError, Options
 from experiments.run_context import Run
@@ -260,6 +261,8 @@ def worked(monkeypatch):
         def work(run: Run) -> dict:
             assert not (run.out / stage / "result.json").exists()
             calls.append(stage)
+            for name in stages.OUTPUTS.get(stage, ()):
+                (run.out / name).mkdir()
             return {"made by": stage}
 
         return work
@@ -371,3 +374,10 @@ def test_an_interrupted_run_ends_at_once(monkeypatch):
     with pytest.raises(SystemExit) as normal:
         dacsdc.end(2)
     assert (ended, normal.value.code) == ([130], 2)
+
+
+def test_a_name_that_the_terminal_cannot_show_is_spelled(tmp_path, monkeypatch):
+    shown = io.BytesIO()
+    monkeypatch.setattr(dacsdc.sys, "stderr", io.TextIOWrapper(shown, "ascii", write_through=True))
+    assert main(["report", "--out", str(tmp_path / "图")]) == 2
+    assert shown.getvalue().startswith(f"error: {tmp_path}/\\u56fe/run.json is missing; ".encode())

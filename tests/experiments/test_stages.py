@@ -42,6 +42,8 @@ def finish(run: Run, *names: str) -> None:
     """Leave the results of stages as a finished run does."""
     for name in names:
         write_json(run.out / name / "result.json", {"options": run.recorded_options()})
+        for folder in stages.OUTPUTS.get(name, ()):
+            (run.out / folder).mkdir(exist_ok=True)
 
 
 def other_run(run: Run, name: str) -> Run:
@@ -109,6 +111,15 @@ def test_a_result_of_other_options_is_refused_where_they_decide(tmp_path, stage,
         f"{tmp_path / stage} was made with --{flag} {before}, now {CHANGES[shown]}; "
         f"give the same options, choose another --out, or run `{stage}` anew"
     )
+
+
+@pytest.mark.parametrize("folder", ["graph", "hls"])
+def test_an_export_whose_files_are_gone_is_not_finished(tmp_path, folder):
+    run = run_of(tmp_path)
+    finish(run, "export")
+    assert stages.finished(run, "export")
+    (tmp_path / folder).rmdir()
+    assert not stages.finished(run, "export")
 
 
 def test_folders_and_resume_decide_nothing(tmp_path):

@@ -123,6 +123,17 @@ def counted_load(folder, cache, height=16):
     return data, len(decoded)
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 200])
+@pytest.mark.parametrize("file", ["images.npy", "boxes.npy", "names.json"])
+def test_a_damaged_cache_says_what_to_delete(tmp_path, file, kept_bytes):
+    write_frame(tmp_path / "in", "1")
+    counted_load(tmp_path / "in", tmp_path / "cache")
+    (path,) = (tmp_path / "cache").rglob(file)
+    path.write_bytes(path.read_bytes()[: min(kept_bytes, path.stat().st_size - 1)])
+    with pytest.raises(DataError, match=rf"^{path.parent}: damaged cache .*; delete that folder$"):
+        counted_load(tmp_path / "in", tmp_path / "cache")
+
+
 def test_cache_gives_the_same_without_decoding(tmp_path):
     for k in range(3):
         write_frame(tmp_path / "in", str(k))
