@@ -100,6 +100,9 @@ def resources_section(record: RunRecord) -> Markup | None:
         f"Estimate for {device['part']} from the structure of the generated code; "
         "no synthesis has been run. Whiskers: error band. Line: what the device has."
     )
+    risks = [RESOURCES[name] for name in RESOURCES if used.get(f"{name}_high", 0) > device[name]]
+    if risks:
+        lead += f" The band of {' and '.join(risks)} reaches beyond it: synthesis decides."
     head = ("resource", "", "used", "available", "share", "error band")
     content = figure(f"Budget of {device['name']}", table(head, rows, "bars"), evidence="model")
     return section("Resources", lead, content, id_="resources")

@@ -226,6 +226,15 @@ def test_bands_are_as_wide_as_the_model_says(tmp_path):
     assert text.count("counted by rule") == 2
 
 
+def test_a_band_beyond_the_device_is_named(tmp_path):
+    out = inputs.write_run(tmp_path, ("simulate",))
+    warning = "The band of LUT reaches beyond it: synthesis decides."
+    assert warning not in page_of(out).text
+    band = {"lut_high": inputs.CARD["device"]["lut"] + 1}
+    rewrite(out / "simulate/result.json", lambda result: result["resources"].update(band))
+    assert warning in page_of(out).text
+
+
 def test_names_are_escaped(tmp_path):
     out = inputs.write_run(tmp_path, ())
     source = "</title><script>alert('&')</script>"
