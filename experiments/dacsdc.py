@@ -117,18 +117,19 @@ def run_stages(options: Options, stages: tuple[str, ...]) -> None:
     run = Run(options, options.resolved())
     run.check(simulates="simulate" in stages)
     run_folder.prepare(options.out, "out")
+    run_folder.claim(options.out, plan.FOLDERS, options.data)
     run_folder.prepare(options.cache, "cache")
     keep_compiled_programs(options.cache)
     for stage in stages:
         if options.resume and plan.finished(run, stage):
             continue
         plan.check_predecessor(run, stage)
-        run.write_card()
-        plan.forget(run, stage, keep_own=options.resume)
-        started = time.monotonic()
-        result = functions[stage](run)
-        result |= {"options": run.recorded_options(), "seconds": time.monotonic() - started}
-        run_folder.write_json(run.out / stage / "result.json", result)
+        with plan.replacing(run, stage, keep_own=options.resume):
+            run.write_card()
+            started = time.monotonic()
+            result = functions[stage](run)
+            result |= {"options": run.recorded_options(), "seconds": time.monotonic() - started}
+            run_folder.write_json(run.out / stage / "result.json", result)
 
 
 def stages_of(options: Options) -> tuple[str, ...]:
@@ -141,6 +142,9 @@ def stages_of(options: Options) -> tuple[str, ...]:
 def main(arguments: list[str]) -> int:
     """Run a command line; return the exit code (0, 2 for a user's error, 130 for Ctrl-C)."""
     listen()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names go into any encoding
     try:
         options = parse(arguments)
         run_stages(options, stages_of(options))

@@ -63,10 +63,18 @@ def _check_project(run: Run, design: Design) -> None:
     exported = run_folder.read_json(
         run.out / "export/result.json", "python -m experiments.dacsdc export"
     )
-    if hls.emit(design, csim_frames(run)).digest != exported.get("digest"):
+    project, remedy = (
+        hls.emit(design, csim_frames(run)),
+        "run `python -m experiments.dacsdc export`",
+    )
+    if project.digest != exported.get("digest"):
         raise run_folder.RunError(
             f"{run.out / 'hls'} was exported from another graph or by another version; "
-            "run `python -m experiments.dacsdc export` again"
+            f"{remedy} again"
+        )
+    if (path := hls.first_difference(project, run.out / "hls")) is not None:
+        raise run_folder.RunError(
+            f"{run.out / 'hls' / path} is not what was exported; {remedy} again"
         )
 
 
@@ -126,6 +134,8 @@ def _usage(usage: resources.Usage) -> dict:
     return asdict(usage) | {
         "lut_low": usage.lut_low,
         "lut_high": usage.lut_high,
+        "ff_low": usage.ff_low,
+        "ff_high": usage.ff_high,
         # DSP and BRAM follow from widths and depths by rule; the tools may still merge or split.
         "bram18_low": usage.bram18,
         "bram18_high": usage.bram18,

@@ -246,6 +246,7 @@ def run_test(run: Run) -> dict:
     return {
         "frames": len(data.images),
         "iou": iou,
+        "iou_error": {name: result.iou_error for name, result in found.items()},
         "differences": {name: list(pair) for name, pair in differences.items()},
     }
 

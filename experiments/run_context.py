@@ -17,7 +17,7 @@ from experiments.progress import bar
 from hw.device import Device, device
 from hw.hls import toolchain
 from mixq_jax.bits import BitsError, FixedBits, parse_bits
-from mixq_jax.data import dacsdc, synthetic
+from mixq_jax.data import DataError, dacsdc, synthetic
 from mixq_jax.data.dacsdc import Dataset
 from mixq_jax.nets import ultranet
 from mixq_jax.spec import NetSpec, QuantSpec
@@ -73,15 +73,20 @@ class Run:
 
     def _data(self, split: str) -> Dataset:
         folder = self.data_folder
-        with bar(f"load {split} frames") as advance:
-            return dacsdc.load(
-                folder,
-                self.preset.height,
-                self.preset.width,
-                split,
-                cache=self.options.cache,
-                progress=advance,
-            )
+        try:
+            with bar(f"load {split} frames") as advance:
+                return dacsdc.load(
+                    folder,
+                    self.preset.height,
+                    self.preset.width,
+                    split,
+                    cache=self.options.cache,
+                    progress=advance,
+                )
+        except DataError as error:
+            if self.options.data is not None:
+                raise
+            raise run_folder.RunError(f"generated data: {error}; or delete {folder}") from error
 
     def check(self, simulates: bool) -> None:
         """Fail early, before minutes of work, on what only a later stage would notice."""
@@ -148,6 +153,7 @@ class Run:
                     "part": self.device.part,
                     "dsp": self.device.dsp,
                     "lut": self.device.lut,
+                    "ff": self.device.ff,
                     "bram18": self.device.bram18,
                     "clock_mhz": self.options.clock_mhz,
                 },

@@ -23,6 +23,24 @@ def prepare(folder: Path, option: str) -> None:
         raise RunError(f"--{option} {folder}: cannot write there ({error.strerror})") from error
 
 
+def claim(folder: Path, names: Iterable[str], data: Path | None) -> None:
+    """Check that subfolders `names` of an existing folder may be replaced; RunError if not.
+
+    They must be those of a run (it has a run.json) and must not hold the data set.
+    """
+    taken = [name for name in names if (folder / name).exists()]
+    if taken and not (folder / "run.json").is_file():
+        raise RunError(
+            f"--out {folder}: holds '{taken[0]}' but no run.json, so it is no run's folder; "
+            "choose another one"
+        )
+    for name in names:
+        if data is not None and data.resolve().is_relative_to((folder / name).resolve()):
+            raise RunError(
+                f"--out {folder}: its '{name}' would replace --data {data}; choose another"
+            )
+
+
 def write_json(path: Path, document: dict) -> None:
     """Write a document under a temporary name, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,8 @@
 """What each stage needs, which options decide its result, and what it makes out of date."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from experiments import run_folder
 from experiments.run_context import Run
@@ -20,6 +22,7 @@ DECIDING_OPTIONS = {
 }
 NEEDS = {"train": "search", "test": "train", "export": "train", "simulate": "export"}
 OUTPUTS = {"export": ("export", "graph", "hls")}
+FOLDERS = tuple(name for stage in DECIDING_OPTIONS for name in OUTPUTS.get(stage, (stage,)))
 
 
 def decided_by(run: Run, stage: str) -> dict:
@@ -31,7 +34,8 @@ def decided_by(run: Run, stage: str) -> dict:
 def finished(run: Run, stage: str) -> bool:
     """Whether `stage` has a result of these options; RunError if it is of other options."""
     result = run_folder.read_json_if_present(run.out / stage / "result.json")
-    if result is None:
+    outputs = OUTPUTS.get(stage, (stage,))
+    if result is None or not all((run.out / name).is_dir() for name in outputs):
         return False
     for name, now in decided_by(run, stage).items():
         before = _options(result).get(name)
@@ -54,17 +58,40 @@ def check_predecessor(run: Run, stage: str) -> None:
     if needed is None or (needed == "search" and run.options.wbits is not None):
         return
     if not finished(run, needed):
-        path = run.out / needed / "result.json"
+        needs = (f"{needed}/result.json", *OUTPUTS.get(needed, ()))
+        gone = next((name for name in needs if not (run.out / name).exists()), needs[0])
         raise run_folder.RunError(
-            f"{path} is missing; run `python -m experiments.dacsdc {needed}` first"
+            f"{run.out / gone} is missing; run `python -m experiments.dacsdc {needed}` first"
         )
 
 
-def forget(run: Run, stage: str, keep_own: bool) -> None:
-    """Remove what `stage` replaces and what depends on it; a resumed stage keeps its own files."""
+def replaced_by(stage: str, keep_own: bool) -> Iterator[str]:
+    """Yield the folders that `stage` replaces: its own unless it is resumed, and all later ones."""
     if not keep_own:
-        for name in OUTPUTS.get(stage, (stage,)):
-            shutil.rmtree(run.out / name, ignore_errors=True)
+        yield from OUTPUTS.get(stage, (stage,))
     for later, needed in NEEDS.items():
         if needed == stage:
-            forget(run, later, keep_own=False)
+            yield from replaced_by(later, keep_own=False)
+
+
+@contextmanager
+def replacing(run: Run, stage: str, keep_own: bool) -> Iterator[None]:
+    """Set aside what `stage` replaces while it runs; it comes back if the block raises an error.
+
+    Not after Ctrl-C: what the stage has done until then is there to be resumed.
+    """
+    aside = run.out / ".replaced"
+    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
+    for name in replaced_by(stage, keep_own):
+        if (run.out / name).exists():
+            aside.mkdir(exist_ok=True)
+            (run.out / name).rename(aside / name)
+    try:
+        yield
+    except Exception:
+        for folder in aside.iterdir() if aside.exists() else ():
+            shutil.rmtree(run.out / folder.name, ignore_errors=True)
+            folder.rename(run.out / folder.name)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

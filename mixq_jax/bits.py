@@ -69,7 +69,8 @@ class Alphas(NamedTuple):
 def init_alphas(layers: int) -> Alphas:
     """Return equal logits (uniform mixture); 0.01 as in the reference, the value is immaterial."""
     shape = (layers, len(WIDTHS))
-    return Alphas(jnp.full(shape, 0.01), jnp.full(shape, 0.01))
+    # With a dtype: a weak type would turn strong in the first step, which compiles it anew.
+    return Alphas(*(jnp.full(shape, 0.01, jnp.float32) for _ in Alphas._fields))
 
 
 def pin(alphas: Alphas, fixed: Sequence[tuple[int, int] | None]) -> Alphas:

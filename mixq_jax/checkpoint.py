@@ -38,17 +38,22 @@ class Card:
 
 
 def save(directory: Path, card: Card, state: Any) -> None:
-    """Write `directory`/<step> and remove older steps."""
+    """Write `directory`/<step> and remove older steps; CheckpointError if the disk refuses."""
     directory = directory.resolve()  # orbax takes absolute paths only
     directory.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".step-", dir=directory))
+    temporary, target = (
+        Path(tempfile.mkdtemp(prefix=".step-", dir=directory)),
+        directory / str(card.step),
+    )
     try:
         ocp.save(temporary / "state", state)
         card = replace(card, digest=_digest(temporary / "state"))
         (temporary / "card.json").write_text(json.dumps(asdict(card), indent=1))
-        target = directory / str(card.step)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
+    except (OSError, ValueError) as error:  # ValueError: what orbax makes of a full disk
+        reason = str(error).splitlines()[0][:200]
+        raise CheckpointError(f"cannot write checkpoint {target}: {reason}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for step in _steps(directory):
@@ -76,7 +81,7 @@ def load(directory: Path, expected: Card, template: Any) -> tuple[Card, Any]:
     """
     card = latest(directory)
     if card is None:
-        raise CheckpointError(f"no checkpoint in {directory}; run the stage that makes it first")
+        raise CheckpointError(f"no checkpoint in {directory}; run `{expected.kind}` first")
     for field in ("kind", "network", "config", "bits"):
         want, got = getattr(expected, field), getattr(card, field)
         if want and want != got:

@@ -3,14 +3,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from hw.ir import Graph
 from mixq_jax import detect, model
-from mixq_jax.bits import FixedBits
+from mixq_jax.bits import FixedBits, FloatBits
 from mixq_jax.data.dacsdc import Dataset
 from mixq_jax.integer import executor
 from mixq_jax.loop import batch_rows
@@ -31,15 +33,20 @@ class Detections:
     def mean_iou(self) -> float:
         return float(self.iou.mean())
 
+    @property
+    def iou_error(self) -> float:
+        """Return the standard error of `mean_iou`: how far another draw of frames may lead."""
+        return float(self.iou.std() / len(self.iou) ** 0.5)
 
-def predictor(spec: NetSpec, variables: dict, bits: model.Bits) -> Predict:
-    """Return the jitted network in inference mode."""
 
-    @jax.jit
-    def run(images):
-        return model.apply(spec, variables, images.astype(jnp.float32), bits, False)[0]
+def predictor(spec: NetSpec, variables: dict, bits: FloatBits | FixedBits) -> Predict:
+    """Return the network in inference mode, compiled once for all `variables`."""
+    return lambda images: _infer(spec, bits, variables, images)
 
-    return run
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _infer(spec: NetSpec, bits: FloatBits | FixedBits, variables: dict, images: Array) -> Array:
+    return model.apply(spec, variables, images.astype(jnp.float32), bits, False)[0]
 
 
 def recalibrated(
@@ -75,13 +82,17 @@ def integer_predictor(graph: Graph) -> Predict:
 
 def detections(spec: NetSpec, predict: Predict, data: Dataset, batch: int = 50) -> Detections:
     """Run `predict` over a data set in batches (the last one may be smaller)."""
-    decode = jax.jit(lambda y: detect.decode(spec, y))
     parts = [
-        jax.device_get(decode(predict(data.images[start : start + batch])))
+        jax.device_get(_decode(spec, predict(data.images[start : start + batch])))
         for start in range(0, len(data.images), batch)
     ]
     boxes, confidence = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Detections(boxes, confidence, np.asarray(detect.iou(boxes, data.boxes)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _decode(spec: NetSpec, output: Array) -> tuple[Array, Array]:
+    return detect.decode(spec, output)
 
 
 def constant_box_iou(train: Dataset, test: Dataset) -> float:

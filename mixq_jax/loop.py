@@ -114,7 +114,7 @@ def train(
         if not finite.all():
             raise FloatingPointError(
                 f"loss is not finite at step {first + int(finite.argmin())}; "
-                "lower the learning rate or resume from the last checkpoint"
+                "lower the learning rate, lam or the box gain"
             )
         observe(state, first, metrics)
     return state

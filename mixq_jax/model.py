@@ -219,7 +219,8 @@ def _quantise_weight(
 def init(spec: NetSpec, key: Array) -> dict:
     """Return fresh variables {"params", "batch_stats"} of `spec`."""
     images = jnp.zeros((1, spec.height, spec.width, spec.channels), jnp.float32)
-    return Network(spec).init(key, images, FloatBits(), False)
+    # Jitted, the forward pass that only names the variables is dropped before it is compiled.
+    return jax.jit(lambda key: Network(spec).init(key, images, FloatBits(), False))(key)
 
 
 def apply(

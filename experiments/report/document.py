@@ -27,6 +27,7 @@ def report_document(record: RunRecord) -> dict[str, Any]:
         "reference_cost": _part(search, "reference_cost"),
         "warm_start": _part(train, "warm_start"),
         "iou": _part(test, "iou"),
+        "iou_error": _part(test, "iou_error"),
         "test_frames": _part(test, "frames"),
         "differences": _part(test, "differences"),
         "export": export and {key: export[key] for key in ("files", "bytes", "digest")},

@@ -51,7 +51,7 @@ def loss_curves(step: np.ndarray, losses: Mapping[str, np.ndarray]) -> str:
             axes.plot(x, smoothed(means), color=colour, label=name)
         if all((values > 0).all() for values in losses.values()):
             _logarithmic(axes)
-        _finish(axes, step, "loss")
+        _finish(axes, step, f"loss ({axes.get_yscale()} scale)")
     return drawn.getvalue()
 
 

@@ -23,7 +23,7 @@ from experiments.report.elements import (
 from experiments.report.record import RunRecord
 
 SHOWN_ROWS = 12  # of the processes and FIFOs; the others fold away
-RESOURCES = {"dsp": "DSP slices", "lut": "LUT", "bram18": "BRAM18"}
+RESOURCES = {"dsp": "DSP slices", "lut": "LUT", "ff": "flip-flops", "bram18": "BRAM18"}
 LAYER_COLUMNS = {
     "w × a": lambda layer: f"{layer['w']} × {layer['a']}",
     "products / DSP": lambda layer: number(layer["macs_per_dsp"]),
@@ -48,7 +48,8 @@ def layers_section(record: RunRecord) -> Markup | None:
     alone = max(process["closed_form"] for process in cycles["per_process"].values())
     lead = (
         f"A frame leaves every {count(interval)} cycles (the slowest process alone needs "
-        f"{count(alone)}); the first leaves after {count(cycles['latency'])}."
+        f"{count(alone)}); the first leaves after {count(cycles['latency'])}. Loops start once a "
+        "cycle by construction; their depth and the clock are assumed until synthesis."
     )
     cards = grid(_cycles(layers, interval), _slices(layers), _widths(layers))
     rows = [(layer["name"], *(show(layer) for show in LAYER_COLUMNS.values())) for layer in layers]
@@ -101,6 +102,9 @@ def resources_section(record: RunRecord) -> Markup | None:
         f"Estimate for {device['part']} from the structure of the generated code; "
         "no synthesis has been run. Whiskers: error band. Line: what the device has."
     )
+    risks = [RESOURCES[name] for name in RESOURCES if used.get(f"{name}_high", 0) > device[name]]
+    if risks:
+        lead += f" The band of {' and '.join(risks)} reaches beyond it: synthesis decides."
     head = ("resource", "", "used", "available", "share", "error band")
     content = figure(f"Budget of {device['name']}", table(head, rows, "bars"), evidence="model")
     return section("Resources", lead, content, id_="resources")
@@ -147,7 +151,7 @@ def pipeline_section(record: RunRecord) -> Markup | None:
     return section(
         "Pipeline",
         lead,
-        _processes(cycles["per_process"], cycles["bottleneck"]),
+        _processes(cycles),
         _fifos(cycles["fifos"]),
         id_="pipeline",
     )
@@ -160,17 +164,20 @@ WAITS = (
 )
 
 
-def _processes(processes: Mapping[str, Mapping[str, int]], bottleneck: str) -> Markup:
+def _processes(cycles: Mapping) -> Markup:
+    processes, frames = cycles["per_process"], cycles["frames"]
     slowest_first = sorted(processes.items(), key=lambda item: (-item[1]["closed_form"], item[0]))
     rows = []
     for name, process in slowest_first:
         waits = [process[key] for key in ("busy", "stall_input", "stall_output")]
         total = max(1, sum(waits))
-        shares = [(cycles / total, tone) for cycles, (_, tone) in zip(waits, WAITS, strict=True)]
-        label = tag("strong", name) if name == bottleneck else name
+        shares = [(wait / total, tone) for wait, (_, tone) in zip(waits, WAITS, strict=True)]
+        label = tag("strong", name) if name == cycles["bottleneck"] else name
         rows.append((label, count(process["closed_form"]), *map(count, waits), stack(shares)))
-    head = ("process", "closed form, a frame", *(name for name, _ in WAITS), "simulated")
-    note = "Closed form: cycles a frame without stalls. Others: cycles over all simulated frames."
+    head = ("process", "cycles a frame", *(name for name, _ in WAITS), "simulated")
+    note = (
+        f"Cycles a frame: closed form, without stalls. Others: cycles of {frames} simulated frames."
+    )
     content = join((legend(WAITS), _folded(head, rows, "figures")))
     return figure("Processes, the slowest first", content, note, "model")
 

@@ -58,12 +58,13 @@ def _integer_iou(_: RunRecord, test: Mapping[str, Any]) -> Headline:
         f"float {iou['float']:.3f} · quantised {iou['quant']:.3f} · "
         f"constant box {iou['constant_box']:.3f} · {count(test['frames'])} frames"
     )
-    return Headline(f"{iou['integer']:.3f}", note)
+    error = tag("small", f" ± {test['iou_error']['integer']:.3f}")
+    return Headline(join((f"{iou['integer']:.3f}", error)), note)
 
 
 def _throughput(record: RunRecord, simulate: Mapping[str, Any]) -> Headline:
     cycles, clock_mhz = simulate["cycles"], record.run["device"]["clock_mhz"]
-    note = f"at {clock_mhz:g} MHz, {count(cycles['interval'])} cycles a frame; "
+    note = f"at {clock_mhz:g} MHz (assumed), {count(cycles['interval'])} cycles a frame; "
     note += f"bottleneck {cycles['bottleneck']}"
     return Headline(count(round(cycles["fps_at_clock"])), note)
 

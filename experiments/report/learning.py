@@ -72,7 +72,12 @@ def _cost_table(search: Mapping) -> Markup:
         rows.append((title, shown, number(value), *compared))
     compared = (cell for name in references for cell in ("change from", name))
     content = table(("", "", "searched", *compared), rows, "bars")
-    note = "64 × work / MACs of layer 0. Line: the reference widths."
+    note = (
+        "DSP work: DSP-cycles a frame. Bit operations: MACs × weight bits × activation bits. "
+        "On-chip memory: bits of weights and buffered rows. "
+        "All times 64 / MACs of the first layer, as in the published loss. "
+        "Line: the reference widths."
+    )
     return figure("Cost of the searched widths", content, note, "model")
 
 
@@ -169,17 +174,21 @@ def _iou_figure(trace, test: Mapping | None) -> Markup:
 def _accuracy(test: Mapping) -> Markup:
     iou = test["iou"]
     rows = [
-        (label, bar(iou[name], _tone(name)), tag("strong", f"{iou[name]:.4f}"))
+        (label, bar(iou[name], _tone(name)), tag("strong", f"{iou[name]:.4f}"), _error(test, name))
         for name, label in NETWORKS.items()
     ]
     shift = iou["integer"] - iou["quant"]
     note = (
-        f"{count(test['frames'])} test frames. Integer less quantised: "
-        f"{signed(f'{abs(shift):.4f}', shift)}. "
+        f"{count(test['frames'])} test frames; ±: standard error of the mean. "
+        f"Integer less quantised: {signed(f'{abs(shift):.4f}', shift)}. "
         "The constant box sits in the centre and has the median size of the training boxes."
     )
-    content = table(("network", "", "IoU"), rows, "bars")
+    content = table(("network", "", "IoU", "±"), rows, "bars")
     return figure("IoU of every form", content, note, "measured")
+
+
+def _error(test: Mapping, network: str) -> str:
+    return f"{test['iou_error'][network]:.4f}" if network in test["iou_error"] else ""
 
 
 def _tone(network: str) -> str:

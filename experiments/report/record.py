@@ -132,6 +132,10 @@ def read_run(out: Path) -> RunRecord:
     parse_search = partial(_search, layers=len(layers))
     search = _read(out / "search/metrics.jsonl", parse_search, make["search"])
     train = _train(out / "train", make["train"])
+    for stage, trace in (("search", search), ("train", train)):
+        if stage in results and trace is None:
+            path = out / stage / "metrics.jsonl"
+            raise ReportError(f"{path} is missing or empty; run `{make[stage]}` again")
     detections = _read(out / "test/detections.npz", _detections, make["test"])
     return RunRecord(out, run, results, search, train, detections)
 

@@ -25,6 +25,7 @@ DOCUMENTS: dict[str, Any] = {
             "part": str,
             "dsp": int,
             "lut": int,
+            "ff": int,
             "bram18": int,
             "clock_mhz": NUMBER,
         },
@@ -40,6 +41,7 @@ DOCUMENTS: dict[str, Any] = {
     "test/result.json": {
         "frames": int,
         "iou": {"float": NUMBER, "quant": NUMBER, "integer": NUMBER, "constant_box": NUMBER},
+        "iou_error": dict.fromkeys(("float", "quant", "integer"), NUMBER),
         "differences": {"*": [int, int]},
         "seconds": NUMBER,
     },
@@ -64,7 +66,7 @@ DOCUMENTS: dict[str, Any] = {
             },
             "fifos": {"*": {"depth": int, "latency": int, "peak": int}},
         },
-        "resources": {"dsp": int, "lut": int, "bram18": int},
+        "resources": {"dsp": int, "lut": int, "ff": int, "bram18": int},
         "layers": [
             {
                 **dict.fromkeys(("name", "mode"), str),

@@ -26,4 +26,6 @@ def write_report(out: Path) -> Path:
         os.replace(temporary, target)
     except OSError as error:
         raise ReportError(f"--out {out}: cannot write there ({error.strerror})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
     return target

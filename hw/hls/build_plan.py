@@ -59,6 +59,16 @@ def write(plan: BuildPlan, directory: Path) -> None:
         raise
 
 
+def first_difference(plan: BuildPlan, directory: Path) -> str | None:
+    """Return the first file of `plan` that `directory` lacks or holds with other content."""
+
+    def differs(path: str, content: bytes) -> bool:
+        file = Path(directory, path)
+        return not file.is_file() or file.read_bytes() != content
+
+    return next((path for path, content in plan.files if differs(path, content)), None)
+
+
 def _check_replaceable(directory: Path, plan: BuildPlan) -> None:
     """Refuse to delete what another program left in `directory`, synthesis results for example."""
     ours = {path.split("/")[0] for path, _ in plan.files}

@@ -69,7 +69,7 @@ def read_annotation(path: Path) -> Sample:
     label = path.with_suffix(".xml")
     try:
         root = ET.parse(label).getroot()
-    except (ET.ParseError, OSError) as error:
+    except (ET.ParseError, OSError, ValueError, LookupError) as error:  # the last two: encodings
         raise DataError(f"{label}: unreadable xml ({error}); replace or remove the pair") from error
     width, height = _numbers(label, root, "size", ("width", "height"))
     if not (isfinite(width) and isfinite(height) and width >= 1 and height >= 1):

@@ -95,7 +95,7 @@ def _select(directory: Path, paths: list[Path], split: Split) -> list[Path]:
             if (unit.as_posix() in test) == (split == "test")
         ]
     if not chosen:
-        raise DataError(f"{directory}: no frames in split '{split}'; add frames or use split 'all'")
+        raise DataError(f"{directory}: no frames in split '{split}'; add frames")
     return chosen
 
 
@@ -132,7 +132,7 @@ def _read_image(sample: Sample, height: int, width: int) -> UInt8[np.ndarray, "h
     try:
         with Image.open(sample.path) as image:
             rgb = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{sample.path}: unreadable jpg ({error}); replace or remove the pair"
         ) from error
@@ -168,9 +168,12 @@ def _store_labels(entry: Path, data: Dataset) -> None:
 
 
 def _restore(entry: Path) -> Dataset:
-    return Dataset(
-        np.load(entry / "images.npy", mmap_mode="r"),
-        np.load(entry / "boxes.npy"),
-        np.load(entry / "weights.npy"),
-        tuple(json.loads((entry / "names.json").read_text())),
-    )
+    try:
+        return Dataset(
+            np.load(entry / "images.npy", mmap_mode="r"),
+            np.load(entry / "boxes.npy"),
+            np.load(entry / "weights.npy"),
+            tuple(json.loads((entry / "names.json").read_text())),
+        )
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{entry}: damaged cache ({error}); delete that folder") from error

@@ -10,10 +10,12 @@ The test split shows no object (shape in a hue) and no background of the trainin
 import json
 import multiprocessing
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -96,19 +98,28 @@ def _write_frames(
     with ExitStack() as stack:
         written = map(write, jobs)
         if workers > 1:
-            written = stack.enter_context(_pool(workers)).map(write, jobs, chunksize=32)
+            pool = stack.enter_context(_pool(workers))
+            with _interrupts_blocked():
+                written = pool.map(write, jobs, chunksize=32)
         for done, _ in enumerate(written, start=1):
             if progress is not None:
                 progress(done, len(jobs))
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    """Return processes that leave an interrupt to this one.
+    """Return processes that are spawned: one with running threads (JAX has some) must not fork."""
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
 
-    Spawned, not forked: a process with running threads (JAX has some) must not be forked.
-    """
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Hold Ctrl-C back; processes started meanwhile never see it and leave it to this one."""
+    resource_tracker.ensure_running()  # its start would let Ctrl-C through again
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 def _write_frame(directory: Path, config: SyntheticConfig, job: tuple[Split, int]) -> None:

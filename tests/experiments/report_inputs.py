@@ -36,6 +36,7 @@ CARD = {
         "part": "xczu3eg-sbva484-1-e",
         "dsp": 360,
         "lut": 70560,
+        "ff": 141120,
         "bram18": 432,
         "clock_mhz": 250.0,
     },
@@ -157,6 +158,7 @@ def write_test(folder: Path, _steps: int) -> None:
     result = {
         "frames": 400,
         "iou": {"float": 0.7182, "quant": 0.6967, "integer": 0.6962, "constant_box": 0.1734},
+        "iou_error": {"float": 0.0121, "quant": 0.0123, "integer": 0.0124},
         "differences": {name: [37 * index, 409600] for index, name in enumerate(LAYERS)},
         "seconds": 9.8,
     }
@@ -227,6 +229,8 @@ def write_simulate(folder: Path, _steps: int) -> None:
             "lut_low": 16_748,
             "lut_high": 66_992,
             "ff": 51_200,
+            "ff_low": 20_480,
+            "ff_high": 81_920,
             "bram18": 148,
             "bram18_low": 148,
             "bram18_high": 148,

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line in process: parsing, one-line errors, exit codes, order of the stages."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 
 import experiments.report
-from experiments import dacsdc, hardware, learning, run_context
+from experiments import dacsdc, hardware, learning, run_context, stages
 from experiments.dacsdc import COMMANDS, STAGES, main, parse, stages_of
 from experiments.options import OptionError, Options
 from experiments.run_context import Run
@@ -260,13 +261,20 @@ def worked(monkeypatch):
         def work(run: Run) -> dict:
             assert not (run.out / stage / "result.json").exists()
             calls.append(stage)
+            for name in stages.OUTPUTS.get(stage, ()):
+                (run.out / name).mkdir()
             return {"made by": stage}
 
         return work
 
     for stage, (module, name) in FUNCTIONS.items():
         monkeypatch.setattr(module, name, stand_in(stage))
-    monkeypatch.setattr(Run, "write_card", lambda _: calls.append("card"))
+
+    def write_card(run: Run) -> None:
+        calls.append("card")
+        (run.out / "run.json").touch()
+
+    monkeypatch.setattr(Run, "write_card", write_card)
     monkeypatch.setattr(toolchain, "find", lambda: calls.append("toolchain"))
     monkeypatch.setattr(
         run_context, "keep_compiled_programs", lambda cache: calls.append(cache.name)
@@ -295,7 +303,7 @@ def test_only_a_simulation_needs_the_compiler(tmp_path, worked):
 
 def test_resume_keeps_what_is_finished(tmp_path, worked):
     dacsdc.run_stages(smoke(tmp_path), STAGES[:3])
-    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.json")}
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("result.json")}
     worked.clear()
     dacsdc.run_stages(smoke(tmp_path, resume=True), STAGES)
     assert [call for call in worked if call in STAGES] == ["export", "simulate"]
@@ -316,6 +324,7 @@ def test_without_resume_a_stage_and_what_follows_are_made_anew(tmp_path, worked)
 
 def test_a_resumed_stage_keeps_its_checkpoint(tmp_path, worked):
     (tmp_path / "run/search/checkpoint").mkdir(parents=True)
+    (tmp_path / "run/run.json").touch()
     dacsdc.run_stages(smoke(tmp_path, resume=True), ("search",))
     assert (tmp_path / "run/search/checkpoint").exists()
 
@@ -350,6 +359,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, worked, name):
 
 def test_a_result_of_other_options_is_refused_on_resume(tmp_path, worked):
     write_json(tmp_path / "run/search/result.json", {"options": {"preset": "demo"}})
+    (tmp_path / "run/run.json").touch()
     with pytest.raises(RunError, match="search was made with --preset demo, now smoke; "):
         dacsdc.run_stages(smoke(tmp_path, resume=True), ("search",))
     assert "search" not in worked
@@ -364,3 +374,10 @@ def test_an_interrupted_run_ends_at_once(monkeypatch):
     with pytest.raises(SystemExit) as normal:
         dacsdc.end(2)
     assert (ended, normal.value.code) == ([130], 2)
+
+
+def test_a_name_that_the_terminal_cannot_show_is_spelled(tmp_path, monkeypatch):
+    shown = io.BytesIO()
+    monkeypatch.setattr(dacsdc.sys, "stderr", io.TextIOWrapper(shown, "ascii", write_through=True))
+    assert main(["report", "--out", str(tmp_path / "图")]) == 2
+    assert shown.getvalue().startswith(f"error: {tmp_path}/\\u56fe/run.json is missing; ".encode())

@@ -132,6 +132,8 @@ def test_usage_has_bounds():
         "bram18": 7,
         "lut_low": 40,
         "lut_high": 160,
+        "ff_low": 20,
+        "ff_high": 80,
         "bram18_low": 7,
         "bram18_high": 7,
     }
@@ -168,10 +170,30 @@ def export_result(run: Run, digest: str | None) -> None:
     write_json(run.out / "export/result.json", {} if digest is None else {"digest": digest})
 
 
+def export_project(run):
+    project = hls.emit(design(), run.test_data.images[:2])
+    hls.write(project, run.out / "hls")
+    export_result(run, project.digest)
+
+
 def test_the_project_of_this_graph_and_these_frames_is_accepted(tmp_path):
     run = run_of(tmp_path)
-    export_result(run, hls.emit(design(), run.test_data.images[:2]).digest)
+    export_project(run)
     hardware._check_project(run, design())
+
+
+@pytest.mark.parametrize("file", ["src/weights.hpp", "include/mixq/window.hpp", "README.md"])
+@pytest.mark.parametrize("content", [None, "#error edited"])
+def test_a_project_that_was_changed_is_refused(tmp_path, file, content):
+    run = run_of(tmp_path)
+    export_project(run)
+    path = tmp_path / "hls" / file
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(RunError) as refused:
+        hardware._check_project(run, design())
+    assert str(refused.value) == (
+        f"{path} is not what was exported; run `python -m experiments.dacsdc export` again"
+    )
 
 
 def test_another_project_is_refused(tmp_path):

@@ -381,9 +381,11 @@ def tested(monkeypatch):
 def test_the_test_compares_three_networks_and_shows_the_integer_one(tmp_path, tested):
     run = with_data(run_of(tmp_path, **BITS), train=8, test=32)
     result = learning.run_test(run)
+    error = np.linspace(-0.125, 0.125, 32).std() / 32**0.5
     assert result == {
         "frames": 32,
         "iou": {"float": 0.75, "quant": 0.5, "integer": 0.25, "constant_box": 0.25},
+        "iou_error": dict.fromkeys(("float", "quant", "integer"), pytest.approx(error)),
         "differences": {"conv0": [1, 8]},
     }
     shown = np.load(tmp_path / "test/detections.npz")

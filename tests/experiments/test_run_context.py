@@ -2,6 +2,7 @@
 """What a run derives from its options: network, device, data, widths, card."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -253,6 +254,7 @@ def test_the_card_holds_the_whole_configuration(tmp_path, frames):
         "part": "xc7z020clg400-1",
         "dsp": 220,
         "lut": 53200,
+        "ff": 106400,
         "bram18": 280,
         "clock_mhz": 100.0,
     }
@@ -267,6 +269,15 @@ def test_the_card_names_a_generated_set(tmp_path, frames, monkeypatch):
     run.write_card()
     card = json.loads((tmp_path / "run.json").read_text())
     assert card["data"] == {"source": "generated", "train_frames": 3, "test_frames": 2}
+
+
+def test_a_damaged_generated_set_says_what_to_delete(tmp_path, frames, monkeypatch):
+    monkeypatch.setattr(run_context.synthetic, "generate", lambda *_, **__: True)
+    run = run_of(tmp_path)
+    shutil.copytree(frames, run.data_folder)
+    next(run.data_folder.rglob("*.xml")).unlink()
+    with pytest.raises(RunError, match=rf"is missing beside it; .*; or delete {run.data_folder}$"):
+        run.train_data  # noqa: B018
 
 
 def test_compiled_programs_are_kept_beside_the_data(tmp_path, monkeypatch):

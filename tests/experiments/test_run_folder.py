@@ -43,6 +43,28 @@ def test_prepare_refuses_a_folder_that_takes_no_files(tmp_path, monkeypatch):
     assert str(refused.value) == f"--out {tmp_path}: cannot write there (Permission denied)"
 
 
+def test_claim_wants_a_run_or_nothing_of_that_name(tmp_path):
+    run_folder.claim(tmp_path, ("train",), None)
+    (tmp_path / "train").mkdir()
+    with pytest.raises(RunError) as refused:
+        run_folder.claim(tmp_path, ("search", "train"), None)
+    assert str(refused.value) == (
+        f"--out {tmp_path}: holds 'train' but no run.json, so it is no run's folder; "
+        "choose another one"
+    )
+    run_folder.claim(tmp_path, ("search",), None)
+    (tmp_path / "run.json").touch()
+    run_folder.claim(tmp_path, ("search", "train"), None)
+
+
+@pytest.mark.parametrize("data", ["train", "train/frames", "elsewhere/../train"])
+def test_claim_refuses_to_replace_the_data_set(tmp_path, data):
+    (tmp_path / "run.json").touch()
+    with pytest.raises(RunError, match=r"its 'train' would replace --data .*; choose another"):
+        run_folder.claim(tmp_path, ("search", "train"), tmp_path / data)
+    run_folder.claim(tmp_path, ("search",), tmp_path / data)
+
+
 def test_write_json_makes_folders_and_sorts_keys(tmp_path):
     path = tmp_path / "a/b/result.json"
     run_folder.write_json(path, {"b": [1, 2.5], "a": None})

@@ -42,6 +42,8 @@ def finish(run: Run, *names: str) -> None:
     """Leave the results of stages as a finished run does."""
     for name in names:
         write_json(run.out / name / "result.json", {"options": run.recorded_options()})
+        for folder in stages.OUTPUTS.get(name, ()):
+            (run.out / folder).mkdir(exist_ok=True)
 
 
 def other_run(run: Run, name: str) -> Run:
@@ -111,6 +113,15 @@ def test_a_result_of_other_options_is_refused_where_they_decide(tmp_path, stage,
     )
 
 
+@pytest.mark.parametrize("folder", ["graph", "hls"])
+def test_an_export_whose_files_are_gone_is_not_finished(tmp_path, folder):
+    run = run_of(tmp_path)
+    finish(run, "export")
+    assert stages.finished(run, "export")
+    (tmp_path / folder).rmdir()
+    assert not stages.finished(run, "export")
+
+
 def test_folders_and_resume_decide_nothing(tmp_path):
     run = run_of(tmp_path)
     finish(run, *STAGES)
@@ -158,29 +169,70 @@ def test_given_widths_need_no_search_but_do_need_training(tmp_path):
         stages.check_predecessor(run, "test")
 
 
-@pytest.mark.parametrize(
-    ("stage", "left"),
-    [
-        ("search", ()),
-        ("train", ("search",)),
-        ("test", ("search", "train", "export", "graph", "hls", "simulate")),
-        ("export", ("search", "train", "test")),
-        ("simulate", ("search", "train", "test", "export", "graph", "hls")),
-    ],
-)
-@pytest.mark.parametrize("keep_own", [False, True])
-def test_forget_removes_what_the_stage_replaces(tmp_path, stage, left, keep_own):
+REPLACED = [
+    ("search", ()),
+    ("train", ("search",)),
+    ("test", ("search", "train", "export", "graph", "hls", "simulate")),
+    ("export", ("search", "train", "test")),
+    ("simulate", ("search", "train", "test", "export", "graph", "hls")),
+]
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A run folder in which every stage has left a file."""
     for name in FOLDERS:
         (tmp_path / name / "below").mkdir(parents=True)
-        (tmp_path / name / "below/file").touch()
-    (tmp_path / "run.json").touch()
-    stages.forget(run_of(tmp_path), stage, keep_own)
+        (tmp_path / name / "below/file").write_text("old")
+    return tmp_path
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(("stage", "left"), REPLACED)
+@pytest.mark.parametrize("keep_own", [False, True])
+def test_a_stage_replaces_its_own_and_what_follows(full, stage, left, keep_own):
     own = {"export": {"export", "graph", "hls"}}.get(stage, {stage}) if keep_own else set()
-    assert {path.name for path in tmp_path.iterdir()} == {*left, *own, "run.json"}
-    for name in own:
-        assert (tmp_path / name / "below/file").exists()
+    with stages.replacing(run_of(full), stage, keep_own):
+        assert set(files(full)) == {f"{name}/below/file" for name in {*left, *own}} | {
+            f".replaced/{name}/below/file" for name in {*FOLDERS} - {*left, *own}
+        }
+        (full / stage / "below").mkdir(parents=True, exist_ok=True)
+        (full / stage / "below/file").write_text("new")
+    assert files(full) == {
+        f"{name}/below/file": "new" if name == stage else "old" for name in {stage, *left, *own}
+    }
 
 
-def test_forget_of_what_is_not_there(tmp_path):
-    stages.forget(run_of(tmp_path / "nothing"), "search", keep_own=False)
-    assert not (tmp_path / "nothing").exists()
+def work(folder: Path, stage: str, end: BaseException):
+    with stages.replacing(run_of(folder), stage, keep_own=False):
+        (folder / stage).mkdir()
+        (folder / stage / "half").touch()
+        raise end
+
+
+@pytest.mark.parametrize("stage", [stage for stage, _ in REPLACED])
+def test_an_error_brings_back_what_was_there(full, stage):
+    before = files(full)
+    with pytest.raises(RunError, match="no use"):
+        work(full, stage, RunError("no use"))
+    assert files(full) == before
+    assert not (full / ".replaced").exists()
+
+
+def test_an_interrupt_keeps_what_the_stage_has_done(full):
+    with pytest.raises(KeyboardInterrupt):
+        work(full, "train", KeyboardInterrupt())
+    assert files(full) == {"search/below/file": "old", "train/half": ""}
+
+
+def test_nothing_to_replace(tmp_path):
+    with stages.replacing(run_of(tmp_path), "search", keep_own=False):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -188,6 +188,7 @@ def test_damaged_checkpoint_is_one_line(folder, finished):
 def test_empty_search_result_is_one_line(tmp_path):
     (tmp_path / "run/search").mkdir(parents=True)
     (tmp_path / "run/search/result.json").write_text("{}")
+    (tmp_path / "run/run.json").touch()
     code, _, err = dacsdc(tmp_path, "train", "--preset", "smoke", "--out", "run")
     assert code == 2
     assert len(err.strip().splitlines()) == 1
@@ -208,12 +209,12 @@ def test_empty_search_result_is_one_line(tmp_path):
             "--wbits 999999999 --abits 844444444: bit-width 9 is not in 2..8",
         ),
         (("--wbits", "444444444"), "--wbits and --abits belong together"),
-        (("--clock-mhz", "0"), "--clock-mhz 0.0: must be greater than 0"),
-        (("--search-steps", "0"), "--search-steps 0: must be greater than 0"),
-        (("--lam", "-1"), "--lam -1.0: must not be negative"),
-        (("--lam", "nan"), "--lam nan: must be a finite number"),
-        (("--tau-first", "inf"), "--tau-first inf: must be a finite number"),
-        (("--clock-mhz", "nan"), "--clock-mhz nan: must be a finite number"),
+        (("--clock-mhz", "0"), "--clock-mhz 0.0: must be in 1..2000"),
+        (("--search-steps", "0"), "--search-steps 0: must be in 1..1073741824"),
+        (("--lam", "-1"), "--lam -1.0: must be in 0..1000000"),
+        (("--lam", "nan"), "--lam nan: must be in 0..1000000"),
+        (("--tau-first", "inf"), "--tau-first inf: must be in 0.001..1000"),
+        (("--clock-mhz", "nan"), "--clock-mhz nan: must be in 1..2000"),
         (("--seed", "-1"), "--seed -1: must be in 0..4294967295"),
         (("--colour", "red"), "error: Unrecognized options: --colour, red (see --help)"),
         (

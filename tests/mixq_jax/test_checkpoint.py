@@ -92,10 +92,24 @@ def test_clear_removes_all(saved):
     checkpoint.clear(saved / "nowhere")
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("RANGE\nx")])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, error):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(checkpoint.ocp, "save", refuse)
+    reason = str(error).splitlines()[0]
+    with pytest.raises(
+        CheckpointError, match=rf"cannot write checkpoint .*/4: {re.escape(reason)}$"
+    ):
+        checkpoint.save(tmp_path, CARD, state())
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("folder", [".", "nothing"])
 def test_without_a_checkpoint(tmp_path, folder):
     assert checkpoint.latest(tmp_path / folder) is None
-    message = f"no checkpoint in {tmp_path / folder}; run the stage that makes it first"
+    message = f"no checkpoint in {tmp_path / folder}; run `search` first"
     with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
         checkpoint.load(tmp_path / folder, CARD, state())
 
@@ -205,7 +219,7 @@ def test_a_failed_save_leaves_the_old_checkpoint_alone(saved, monkeypatch):
         raise OSError("no space left")
 
     monkeypatch.setattr(checkpoint.ocp, "save", full)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(CheckpointError, match="no space left"):
         checkpoint.save(saved, replace(CARD, step=5), state(2))
     assert os.listdir(saved) == ["4"]
     assert same(checkpoint.load(saved, CARD, state())[1], state(1))

@@ -57,6 +57,20 @@ def test_training_learns_four_frames(small_spec, data):
     assert int(state.step) == CONFIG.steps
 
 
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_step_keeps_the_types_of_its_state(small_spec, data, warm):
+    """Else the second chunk would be compiled anew."""
+
+    def first() -> loop.TrainState:
+        supernet = search.init_state(small_spec, search.SearchConfig(5, 4, seed=1))
+        return finetune.init_state(small_spec, CONFIG, supernet if warm else None)
+
+    state, rows = jax.eval_shape(first), jax.ShapeDtypeStruct((2, 4), jnp.int32)
+    run = loop.scan(finetune.make_step(small_spec, CONFIG, BITS))
+    after, _ = run.eval_shape(state, loop.to_device(data), rows, None)
+    assert after == state
+
+
 def test_a_warm_start_leaves_the_supernet_usable(small_spec, data):
     """Training consumes the arrays of its first state; they must not be the supernet's own."""
     supernet = search.init_state(small_spec, search.SearchConfig(5, 4, seed=1))

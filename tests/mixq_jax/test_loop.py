@@ -167,7 +167,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(breaks):
     observed = []
     message = (
         rf"^loss is not finite at step {breaks}; "
-        r"lower the learning rate or resume from the last checkpoint$"
+        r"lower the learning rate, lam or the box gain$"
     )
     with pytest.raises(FloatingPointError, match=message):
         train(Toy(breaks), start(), 9, 3, lambda state, first, _: observed.append(first))

@@ -70,7 +70,7 @@ def test_smoothing_is_a_moving_mean(count, seed):
 
 def test_figures_are_labelled():
     drawn = drawings(30)
-    assert {"total", "box", "step", "loss"} <= words(drawn["loss"])
+    assert {"total", "box", "step", "loss (log scale)"} <= words(drawn["loss"])
     assert {"training", "integer", "constant box", "IoU"} <= words(drawn["iou"])
     assert {"expected", "likeliest widths", "all four"} <= words(drawn["cost"])
     assert {"weights", "activations"} <= words(drawn["shares"])

@@ -125,8 +125,8 @@ def test_every_variable_of_the_style_sheet_is_set(whole):
 def test_the_page_shows_the_numbers(whole):
     text = Page(whole.read_text()).text
     for wanted in (
-        "Integer IoU measured 0.696",
-        "Frames a second model 5 407 at 250 MHz, 46 240 cycles a frame",
+        "Integer IoU measured 0.696 ± 0.012",
+        "Frames a second model 5 407 at 250 MHz (assumed), 46 240 cycles a frame",
         "DSP slices model 298 / 360",
         "Mismatches C simulation 0 in 4 frames; compared: all integers of all layers",
         "DSP work model −9 % searched widths against w 444444444 a 844444444",
@@ -224,6 +224,15 @@ def test_bands_are_as_wide_as_the_model_says(tmp_path):
     assert "1 000 (800–1 500)" in text
     assert "model, −20 % to +50 % until calibrated" in text
     assert text.count("counted by rule") == 2
+
+
+def test_a_band_beyond_the_device_is_named(tmp_path):
+    out = inputs.write_run(tmp_path, ("simulate",))
+    warning = "The band of LUT reaches beyond it: synthesis decides."
+    assert warning not in page_of(out).text
+    band = {"lut_high": inputs.CARD["device"]["lut"] + 1}
+    rewrite(out / "simulate/result.json", lambda result: result["resources"].update(band))
+    assert warning in page_of(out).text
 
 
 def test_names_are_escaped(tmp_path):

@@ -65,7 +65,16 @@ def test_a_line_cut_short_by_a_kill_is_left_out(out):
     assert len(read_run(out).train.step) == 4
 
 
-def test_an_empty_trace_is_no_trace(out):
+@pytest.mark.parametrize("stage", ["search", "train"])
+def test_a_finished_stage_has_a_trace(out, stage):
+    (out / stage / "metrics.jsonl").write_text("")
+    with pytest.raises(ReportError, match=rf"{stage}/metrics.jsonl is missing or empty; run `"):
+        read_run(out)
+
+
+def test_an_empty_trace_of_an_unfinished_stage_is_no_trace(out):
+    for stage in ("search", "train"):
+        (out / stage / "result.json").unlink()
     (out / "search/metrics.jsonl").write_text("")
     (out / "train/metrics.jsonl").write_text('{"step": 0')
     record = read_run(out)

@@ -83,6 +83,14 @@ def test_corrupt_xml(tmp_path):
         scan(tmp_path)
 
 
+@pytest.mark.parametrize("encoding", ["gbk", "no-such"])
+def test_xml_in_an_encoding_that_nobody_reads(tmp_path, encoding):
+    label = write_frame(tmp_path, "1").with_suffix(".xml")
+    label.write_text(f'<?xml version="1.0" encoding="{encoding}"?>{label.read_text()}')
+    with pytest.raises(DataError, match=r"1\.xml: unreadable xml \(.*\); replace or remove"):
+        scan(tmp_path)
+
+
 def test_xml_without_a_box(tmp_path):
     path = write_frame(tmp_path, "1", box="<xmin>1</xmin><ymin>two</ymin><xmax>3</xmax>")
     with message(

@@ -79,7 +79,7 @@ def test_many_folders_are_held_out_whole(tmp_path):
 
 def test_split_without_frames(tmp_path):
     write_frame(tmp_path, "1")
-    with message(f"{tmp_path}: no frames in split 'test'; add frames or use split 'all'"):
+    with message(f"{tmp_path}: no frames in split 'test'; add frames"):
         load(tmp_path, 32, 64, "test")
 
 
@@ -92,6 +92,13 @@ def test_corrupt_jpg(tmp_path, damage):
     ) as info:
         load(tmp_path, 32, 64)
     assert "\n" not in str(info.value)
+
+
+def test_a_jpg_too_large_to_open(tmp_path, monkeypatch):
+    write_frame(tmp_path, "1")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(DataError, match=r"1\.jpg: unreadable jpg \(.* exceeds limit .*\); replace"):
+        load(tmp_path, 32, 64)
 
 
 def test_size_that_disagrees(tmp_path):
@@ -114,6 +121,17 @@ def counted_load(folder, cache, height=16):
     decoded = []
     data = load(folder, height, 32, cache=cache, progress=lambda done, _: decoded.append(done))
     return data, len(decoded)
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 200])
+@pytest.mark.parametrize("file", ["images.npy", "boxes.npy", "names.json"])
+def test_a_damaged_cache_says_what_to_delete(tmp_path, file, kept_bytes):
+    write_frame(tmp_path / "in", "1")
+    counted_load(tmp_path / "in", tmp_path / "cache")
+    (path,) = (tmp_path / "cache").rglob(file)
+    path.write_bytes(path.read_bytes()[: min(kept_bytes, path.stat().st_size - 1)])
+    with pytest.raises(DataError, match=rf"^{path.parent}: damaged cache .*; delete that folder$"):
+        counted_load(tmp_path / "in", tmp_path / "cache")
 
 
 def test_cache_gives_the_same_without_decoding(tmp_path):
