@@ -45,7 +45,11 @@ class Decoding:
     chain: int
 
     def gap_bits(self, spread: int) -> int:
-        """Return the least distance from a field of `spread` per product to the next field."""
+        """Return the least distance from a field of `spread` per product to the next field.
+
+        A canary's lane passes on as many carries as it takes in; that the lowest takes in none
+        would help words of one lane on a port alone.
+        """
         t = self.known_bits
         if self.mode == "canary":  # no lane takes more than 2^t - 1 carries, spread + 2^t - 1 in
             most = (1 << t) - 1
@@ -66,7 +70,10 @@ class Decoding:
         )
 
     def suits(self, part: Part) -> bool:
-        """Tell whether both slices have the bits that the known ones are taken from."""
+        """Tell whether both slices have the bits that the known ones are taken from.
+
+        Shorter ones would be exact too, but then the known bits are nearly the whole product.
+        """
         return self.known_bits <= max(ANY_PART, min(part.w_bits, part.a_bits))
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exact search: the fewest words that cover a tile, for every decoding of a cell.
+"""Exact search: the fewest words of the patterns that cover a tile, for every decoding of a cell.
 
+Space: one operand cut at any bit or none; per part any runs of taps in turn; tiles cut into
+rectangles; and the words of `patterns`, on either port, with the tricks that `Rules` allow.
 The optimum decomposes. A cut gives parts; in each part the kernel's taps fall into runs, and the
 words of a run depend on nothing but the part, the run and the decoding. So `patterns` finds the
 rectangles that words can cover, `tiling` cuts tiles into rectangles, and here the cheapest runs and

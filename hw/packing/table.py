@@ -3,7 +3,8 @@
 
 `tables.json` keeps the recipes that `search` found for the DSPs of our FPGA parts; other DSPs are
 searched on demand. Plans are built from their recipes and their rules are checked again, so a
-damaged file cannot yield a wrong plan. `write_tables` regenerates the file.
+damaged file cannot yield a wrong plan. `write_tables` regenerates the file, which follows the
+search and the prices of `hw.packing.cost`.
 """
 
 import json
@@ -26,7 +27,11 @@ STORED = tuple(sorted({device.dsp_type for device in DEVICES.values()}))
 
 @dataclass(frozen=True)
 class PackTable:
-    """Plans of every (w_bits, a_bits) cell for one DSP, kernel side and weight range."""
+    """Plans of every (w_bits, a_bits) cell for one DSP, kernel side and weight range.
+
+    Activations are unsigned codes. Signed ones use the same plans: they enter as
+    a + 2^(a_bits - 1), and the difference is a constant of the weights.
+    """
 
     dsp: str
     kernel: int
@@ -139,5 +144,5 @@ def _line(cell: Cell) -> str:
 
 
 def write_tables(path: Path = PATH) -> None:
-    """Search every stored cell anew (about a minute) and write it to `path`."""
+    """Search every stored cell anew (about two minutes) and write it to `path`."""
     path.write_text(tables_text())

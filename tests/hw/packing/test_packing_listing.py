@@ -45,7 +45,7 @@ def test_every_listed_plan_is_complete_and_exact(kernel, options):
         assert plan["proof"]["method"] == "interval"
         check_form(plan)
         check_sums(plan, random, products=1)
-        check_sums(plan, random, products=7)
+        check_sums(plan, random, products=5)
 
 
 def test_a_plan_with_a_wrong_offset_is_noticed():
