@@ -85,7 +85,7 @@ def sets(room: int, fits: Callable[[int], bool]) -> Iterator[Offsets]:
 
 
 def exact(way: Decoding, p_bits: int, fields: dict, spread: int, kernel: int) -> bool:
-    """Apply theorems 3 and 4 of docs/packing.md; a canary's lanes may all take in 2^t - 1 carries.
+    """Apply theorems 2 and 3 of docs/packing.md; a canary's lanes may all take in 2^t - 1 carries.
 
     (The lowest takes in none. That would spare a bit where spread / (2^t - 1) is a power of two.)
     """

@@ -3,7 +3,7 @@
 
 A pattern nests sets of lanes, every level at a stride that clears the one inside it: groups and
 column blocks as mixed-radix digits, one filter level (neighbouring taps x columns at one stride,
-products of an output meeting in a field), again groups and blocks. docs/packing.md, section 3.
+products of an output meeting in a field), again groups and blocks. docs/packing.md, section 7.
 
 So all runs of taps in a word are equally long, and so are all its column blocks. Brute force over
 the offsets of small ports finds no faster words of that kind (tests/packing_bound.py); irregular

@@ -16,7 +16,7 @@ What P holds. z(w) is the least that one product can be: M min(0, w) in a *folde
 weight is known, else M min(0, w_lo); M is the greatest activation. With the port tricks
 W' = W + w_add (C-port flush) and A' = A - a_sub (flipped top bit), every product adds
 
-    W' A' + C,   C = -w_add A' + a_sub W + sum_i -z(w_i) 2^o_i sum_j 2^p_j                        (P)
+    W' A' + C,   C = -w_add A' + a_sub W + sum_i -z(w_i) 2^o_i sum_j 2^p_j                       (P)
 
 which is sum_f u_f 2^f with u_f = sum over the field of (w a - z(w)) in [0, spread_f]. So a decoded
 field is u_f, and v_f = u_f + sum z(w): the sum of all z(w) of an output is a constant of its

@@ -191,7 +191,7 @@ def lane_vectors(lo: int, hi: int, lanes: int, index: range) -> np.ndarray:
 
 
 def decisive(lone: PackPlan) -> Iterator[Operands]:
-    """Yield the sequences on which a word that breaks a rule must fail (docs, theorem 5).
+    """Yield the sequences on which a word that breaks a rule must fail (docs, theorem 8).
 
     All lanes at one end, once and held for the chain: every field takes its extreme. The extreme
     words of a port times a unit word of the other: an overflow cannot vanish modulo 2^p. For a

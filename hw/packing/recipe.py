@@ -14,7 +14,7 @@ from hw.packing.plan import Mode, PackError, PackPlan, Part, Word
 
 MODES: dict[str, Mode] = {"e": "every", "n": "chain", "c": "canary"}
 PLACES = (64, 2, 16, 8, 32)
-"""Bounds of a Place's fields: a file keeps them as one number of these mixed radices."""
+"""Bounds of a Place's fields. A file keeps places as the steps between numbers of these radices."""
 _LETTERS = {mode: letter for letter, mode in MODES.items()}
 
 
@@ -136,7 +136,9 @@ def _row(recipe: Recipe, patterns: Sequence[Pattern]) -> list:
         recipe.columns,
         list(astuple(recipe.cut)) if recipe.cut.split else [],
         [patterns.index(pattern) for pattern in recipe.patterns],
-        [int(np.ravel_multi_index(astuple(place), PLACES)) for place in recipe.places],
+        np.diff(
+            [np.ravel_multi_index(astuple(place), PLACES) for place in recipe.places], prepend=0
+        ).tolist(),
     ]
 
 
@@ -150,7 +152,7 @@ def from_rows(rows: list) -> tuple[Recipe, ...]:
 
 
 def _recipe(row: list, patterns: Sequence[Pattern]) -> Recipe:
-    mode, known_bits, folded, groups, columns, cut, used, places = row
+    mode, known_bits, folded, groups, columns, cut, used, steps = row
     return Recipe(
         MODES[mode],
         known_bits,
@@ -159,7 +161,7 @@ def _recipe(row: list, patterns: Sequence[Pattern]) -> Recipe:
         columns,
         Cut(*cut),
         tuple(patterns[index] for index in used),
-        tuple(Place(*map(int, np.unravel_index(place, PLACES))) for place in places),
+        tuple(Place(*map(int, np.unravel_index(at, PLACES))) for at in np.cumsum(steps)),
     )
 
 

@@ -56,7 +56,7 @@ def port_violation(plan: PackPlan, word: Word) -> str | None:
 
 
 def slice_violation(plan: PackPlan, word: Word) -> str | None:
-    """Return which field outgrows the bits it is read from: theorem 3, and the top of theorem 4."""
+    """Return which field outgrows the bits it is read from: theorem 2, and the top of theorem 3."""
     for field in word.fields[-1:] if plan.mode == "canary" else word.fields:
         span = plan.chain * field.spread
         if span >= 1 << field.bits:
@@ -65,7 +65,7 @@ def slice_violation(plan: PackPlan, word: Word) -> str | None:
 
 
 def carry_violation(plan: PackPlan, word: Word) -> str | None:
-    """Return which lane takes in more carries a product than t bits count: theorem 4."""
+    """Return which lane takes in more carries a product than t bits count: theorem 3."""
     counted, reach = (1 << plan.known_bits) - 1, 0
     for field, above in pairwise(word.fields):
         reach += field.spread << field.offset

@@ -6,7 +6,7 @@ rectangles; and the words of `patterns`, on either port, with the tricks that `R
 The optimum decomposes. A cut gives parts; in each part the kernel's taps fall into runs, and the
 words of a run depend on nothing but the part, the run and the decoding. So `patterns` finds the
 rectangles that words can cover, `tiling` cuts tiles into rectangles, and here the cheapest runs and
-cuts are added up, for all tiles and decodings at once. docs/packing.md, section 3.
+cuts are added up, for all tiles and decodings at once. docs/packing.md, section 7.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -261,7 +261,7 @@ def _allowed(allows: Callable[[int, int], bool]) -> np.ndarray:
 def covers(one: PackPlan, other: PackPlan) -> bool:
     """Tell whether `one` is nowhere worse; a divisor of the other's groups never is.
 
-    Of chains beyond LONGEST_CHAIN none is worse. A plan covers none that `rank` puts before it.
+    Chains beyond LONGEST_CHAIN count as equal. A plan covers none that `rank` puts before it.
     """
     return (
         one.macs_per_dsp >= other.macs_per_dsp

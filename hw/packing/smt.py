@@ -47,7 +47,7 @@ def _z3() -> ModuleType:
 def lost(plan: PackPlan) -> str | None:
     """Return field values that a plan of one word loses, None if z3 shows that none exist.
 
-    Lane by lane first (docs/packing.md, section 5), which is a matter of milliseconds. Where that
+    Lane by lane first (docs/packing.md, section 11), which is a matter of milliseconds. Where that
     fails, one formula of the whole word finds the values, or that there are none.
     """
     (word,), canary = plan.words, plan.mode == "canary"

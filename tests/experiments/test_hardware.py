@@ -113,14 +113,14 @@ def test_rows_of_the_layers():
 
 
 def test_cycles_of_the_arrays_by_hand():
-    """H x (M / (pe groups)) x column steps x (K / rows) x (C / simd) x tap steps."""
+    """H x (M / (pe groups)) x column steps x (K / rows) x (C / simd) x word steps."""
     rows = hardware._layers(design(), resources.estimate(design()))
     plans = [layer.plan for layer in design().layers]
     shapes = ((6, 7, 3, 4, 3), (3, 3, 4, 4, 1), (3, 3, 4, 2, 3))  # H, W, C, M, K
     for row, plan, (H, W, C, M, K) in zip(rows, plans, shapes, strict=True):
         groups = M // (row["pe"] * plan.groups)
         columns = ceil_div(W + 2 * (K // 2), plan.columns)
-        passes = (K // row["kernel_rows"]) * (C // row["simd"]) * plan.tap_steps
+        passes = (K // row["kernel_rows"]) * (C // row["simd"]) * plan.word_steps
         assert row["mac_cycles"] == H * groups * columns * passes
 
 

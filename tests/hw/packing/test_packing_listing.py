@@ -39,13 +39,12 @@ def test_every_listed_plan_is_complete_and_exact(kernel, options):
     assert [(plan["w"], plan["a"]) for plan in plans] == [
         (w, a) for w in range(2, 9) for a in range(2, 9)
     ]
-    for plan in plans:
+    for index, plan in enumerate(plans):
         assert plan.keys() >= KEYS
         assert all(word.keys() >= WORD_KEYS for word in plan["words"])
         assert plan["proof"]["method"] == "interval"
         check_form(plan)
-        check_sums(plan, random, products=1)
-        check_sums(plan, random, products=5)
+        check_sums(plan, random, products=(1, 5)[index % 2])
 
 
 def test_a_plan_with_a_wrong_offset_is_noticed():

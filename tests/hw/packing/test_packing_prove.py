@@ -188,7 +188,7 @@ def test_an_overflow_that_extreme_words_hide_is_found(ports, part, hidden, shown
     assert not all(is_decoded(lone, *vectors) for vectors in decisive(lone))
 
 
-# Theorem 4: canaries -----------------------------------------------------------------------------
+# Theorem 3: canaries -----------------------------------------------------------------------------
 
 
 def carries_of_all_states(plan: PackPlan) -> list[int]:

@@ -196,7 +196,7 @@ def test_one_spare_bit_is_enough_for_full_range_weights(w_bits, gaps, negated):
     assert port_tricks(part, flush, 18, lanes, (ActLane(0, 0, 0),))
 
 
-# Theorem 6: splits -------------------------------------------------------------------------------
+# Theorem 5: splits -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("narrow", [True, False])
@@ -215,7 +215,7 @@ def test_parts_of_every_cut_add_up(w_bits, a_bits, narrow):
         assert np.array_equal(total, np.multiply.outer(weights, acts))
 
 
-# Theorem 7: fewer bits ---------------------------------------------------------------------------
+# Theorem 6: fewer bits ---------------------------------------------------------------------------
 
 
 @settings(max_examples=100)

@@ -74,7 +74,9 @@ def test_lost_field_values_are_quoted(mode, chain, stride):
 
 
 @pytest.mark.parametrize("mode", ["every", "canary"])
-@pytest.mark.parametrize(("offsets", "exact"), [((0, 1, 5), True), ((0, 4, 5), False)])
+@pytest.mark.parametrize(
+    ("offsets", "exact"), [((0, 1, 5), True), ((0, 4, 5), False), ((0, 4, 6), False)]
+)
 def test_only_the_lowest_field_may_be_closer_than_the_known_bits(mode, offsets, exact):
     device, part = dsp("dsp48e2"), parts(2, 1, True, Cut())[0]
     acts = tuple(ActLane(offset, 0, 0) for offset in offsets)
