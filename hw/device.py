@@ -14,7 +14,7 @@ class Dsp:
 
     `w_mux`: the ALU has a fourth operand (W multiplexer, RND constant) beside product and P/PCIN.
     `multipliers` of a block run side by side; P adds the products of `summed` of them in a cycle,
-    so that a sum of fewer cannot be read.
+    so that a sum of fewer cannot be read. Without `accumulates` P holds one product.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Dsp:
     source: str
     multipliers: int = 1
     summed: int = 1
+    accumulates: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ DSPS = {
         Dsp("dsp48e2", 27, 18, 48, True, "AMD UG579, UltraScale DSP Slice"),
         Dsp("dsp58", 27, 24, 58, True, _AM004),
         Dsp("dsp58-int8", 9, 8, 58, True, f"{_AM004}, INT8 dot product mode", 3, 3),
-        Dsp("intel-18x19", 19, 18, _INT64_BITS, False, _S10_DSP, 2),
+        Dsp("intel-18x19", 19, 18, 37, False, f"{_S10_DSP}, independent", 2, accumulates=False),
+        Dsp("intel-18x19-sum", 19, 18, _INT64_BITS, False, f"{_S10_DSP}, sum of two", 2, 2),
         Dsp("intel-27x27", 27, 27, _INT64_BITS, False, _S10_DSP),
         Dsp("ice40-mac16", 16, 16, 32, False, "Lattice FPGA-TN-02007, SB_MAC16"),
     )

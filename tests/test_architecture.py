@@ -108,9 +108,7 @@ def test_documentation(path):
 
 
 LIBRARIES = [
-    path
-    for path in SOURCES
-    if path.parent.name != "experiments" and relative(path) not in COMMANDS
+    path for path in SOURCES if path.parent.name != "experiments" and relative(path) not in COMMANDS
 ]
 
 

@@ -105,6 +105,8 @@ def decodings(
         # A canary counts the carries of single products.
         "canary": {max(chain, n) for n in CANARY_CHAINS} if device.multipliers == 1 else set(),
     }
+    if not device.accumulates:
+        chains |= {"chain": set(), "canary": set()}
     return tuple(
         Decoding(name, t, fold, length)
         for t in range(known_bits + 1)

@@ -102,6 +102,8 @@ def _cell_problem(plan: PackPlan) -> str | None:
         return f"{device.name} has {device.multipliers} multipliers, not {plan.multipliers}"
     if device.summed > (1 if plan.mode == "canary" else plan.chain):
         return f"{device.name} adds up {device.summed} products a cycle, none can be read alone"
+    if plan.mode != "every" and not device.accumulates:
+        return f"{device.name} does not accumulate, so that only mode 'every' can be read"
     chains = {"every": plan.chain == 1, "chain": plan.chain > 1, "canary": plan.chain >= 1}
     if not chains.get(plan.mode, False):
         return f"mode '{plan.mode}' with chain {plan.chain} is unknown"

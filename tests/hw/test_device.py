@@ -40,7 +40,8 @@ DATA_SHEETS = {
     "dsp48e2": (27, 18, 48, True, 1, 1),
     "dsp58": (27, 24, 58, True, 1, 1),
     "dsp58-int8": (9, 8, 58, True, 3, 3),
-    "intel-18x19": (19, 18, 62, False, 2, 1),  # two of the 64 bits are not emulated
+    "intel-18x19": (19, 18, 37, False, 2, 1),
+    "intel-18x19-sum": (19, 18, 62, False, 2, 2),  # two of the 64 bits are not emulated
     "intel-27x27": (27, 27, 62, False, 1, 1),
     "ice40-mac16": (16, 16, 32, False, 1, 1),
 }
@@ -51,6 +52,7 @@ def test_dsp_ports(name):
     found = dsp(name)
     ports = (found.wide_bits, found.narrow_bits, found.p_bits, found.w_mux)
     assert (*ports, found.multipliers, found.summed) == DATA_SHEETS[name]
+    assert found.accumulates == (name != "intel-18x19")
     assert found.source
 
 
@@ -60,12 +62,9 @@ def test_the_data_sheets_cover_every_dsp():
 
 
 @pytest.mark.parametrize(
-    ("look_up", "message"),
-    [
-        (device, "unknown device 'xc1'; known: " + ", ".join(sorted(PRODUCT_TABLES))),
-        (dsp, "unknown DSP 'xc1'; known: " + ", ".join(sorted(DSPS))),
-    ],
+    ("look_up", "kind", "known"), [(device, "device", DEVICES), (dsp, "DSP", DSPS)]
 )
-def test_unknown_names_are_refused(look_up, message):
+def test_unknown_names_are_refused(look_up, kind, known):
+    message = f"unknown {kind} 'xc1'; known: {', '.join(sorted(known))}"
     with pytest.raises(DeviceError, match=f"^{re.escape(message)}$"):
         look_up("xc1")

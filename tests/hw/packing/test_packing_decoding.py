@@ -85,6 +85,11 @@ def test_summed_products_are_not_read_alone():
     assert min(way.chain for way in ways) == 3
 
 
+def test_a_block_without_accumulator_is_read_every_cycle():
+    assert {way.mode for way in decodings(dsp("intel-18x19"))} == {"every"}
+    assert decodings(dsp("intel-18x19"), "chain") == decodings(dsp("intel-18x19"), "canary") == ()
+
+
 def test_slices_must_have_the_bits_that_are_known():
     narrow_part, wide_part = parts(5, 4, False, Cut("w", 2))
     assert Decoding("canary", 2, True, 64).suits(narrow_part)

@@ -150,6 +150,7 @@ EIGHT_BITS = {
     "dsp58": 2,
     "dsp58-int8": 3,  # its three multipliers
     "intel-18x19": 2,  # its two multipliers
+    "intel-18x19-sum": 2,
     "intel-27x27": 2,
     "ice40-mac16": 1,
 }
