@@ -19,15 +19,17 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from hw.packing.cost import Counts, Prices, counts, lut_per_mac, per_mac, shapes, sharing
+from hw.packing.geometry import Cut
+from hw.packing.patterns import Pattern
 from hw.packing.plan import PackPlan, Word
-from hw.packing.recipe import Cell, Recipe, as_rows, build, from_rows
+from hw.packing.recipe import Cell, Place, Recipe, build
 from hw.packing.table import stored_recipes
 from hw.packing.verilog import constant_verilog, logic_verilog, product_verilog, word_verilog
 
@@ -40,7 +42,6 @@ STAGES = ("track", "decode", "constant")
 RESULT = Path(__file__).parent / "results" / "packing-synthesis.json"
 
 Source = tuple[Cell, Recipe]
-Modules = Mapping[str, str]  # text by name of its main module
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def split(sources: Iterable[Source]) -> tuple[list[Source], list[Source]]:
 def recorded(found: dict) -> Sample:
     """Return the plans of a record and what was measured of them."""
     return {
-        (Cell(**plan["cell"]), *from_rows([plan["patterns"], [plan["recipe"]]])): [
+        (Cell(**plan["cell"]), recipe_of(plan["recipe"])): [
             Measurement(
                 Counts(**word["counts"]),
                 word["dsp48e2"],
@@ -116,11 +117,21 @@ def recorded(found: dict) -> Sample:
     }
 
 
+def recipe_of(row: dict) -> Recipe:
+    """Return the recipe of its form in a record, which outlives that of the tables."""
+    patterns = (
+        Pattern(*(tuple(part) if isinstance(part, list) else part for part in pattern))
+        for pattern in row["patterns"]
+    )
+    places = tuple(Place(*place) for place in row["places"])
+    return Recipe(**{**row, "cut": Cut(*row["cut"]), "patterns": tuple(patterns), "places": places})
+
+
 # Synthesis ---------------------------------------------------------------------------------------
 
 
-def run_yosys(modules: Modules, flow: str) -> dict[str, list[dict]]:
-    """Return the cells of every module after the command `flow`; nothing crosses its border."""
+def run_yosys(modules: Mapping[str, str], flow: str) -> dict[str, list[dict]]:
+    """Return the cells of modules (text by name) after `flow`; nothing crosses their borders."""
     from pyosys import libyosys
 
     names = " ".join(modules)
@@ -252,10 +263,7 @@ def sample_of(
 
 
 def fit(rows: Sequence[Sequence[float]], luts: Sequence[float]) -> list[float]:
-    """Return the coefficients of least relative error, in least squares, of measured words.
-
-    A column that is 0 everywhere gets 0.
-    """
+    """Return the coefficients of least relative error, in least squares, of measured words."""
     seen = [(row, lut) for row, lut in zip(rows, luts, strict=True) if lut]
     relative = np.array([np.array(row, float) / lut for row, lut in seen])
     return [round(float(c), 3) for c in np.linalg.lstsq(relative, np.ones(len(seen)))[0]]
@@ -343,11 +351,14 @@ def plan_record(
 ) -> dict:
     """Return what is written of a plan: how to build it, what it became, the estimate."""
     cell, recipe = source
-    patterns, (row,) = as_rows([recipe])
+    made = {
+        "cut": astuple(recipe.cut),
+        "patterns": [astuple(pattern) for pattern in recipe.patterns],
+        "places": [astuple(place) for place in recipe.places],
+    }
     return {
         "cell": asdict(cell),
-        "patterns": patterns,
-        "recipe": row,
+        "recipe": {**asdict(recipe), **made},
         "held_out": held_out,
         "lut_per_mac": round(measured_lut_per_mac(source, words), 3),
         "estimate": lut_per_mac(build(*source), prices),
