@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 VERSION = 1
@@ -100,7 +102,9 @@ def load(directory: Path, expected: Card, template: Any) -> tuple[Card, Any]:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), template
     )
     try:
-        return card, ocp.load(directory.resolve() / str(card.step) / "state", abstract)
+        state = ocp.load(directory.resolve() / str(card.step) / "state", abstract)
+        # Not bound to a device, like a fresh state: a mixture of both is compiled twice.
+        return card, jax.tree.map(lambda x: jnp.asarray(np.array(x)), state)
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(

@@ -67,6 +67,12 @@ def same(a, b) -> bool:
     )
 
 
+def test_a_loaded_state_is_bound_to_no_device(saved):
+    """A program that takes it beside fresh arrays would be compiled again for what it returns."""
+    _, loaded = checkpoint.load(saved, CARD, state())
+    assert not any(leaf.committed for leaf in jax.tree.leaves(loaded))
+
+
 def test_round_trip(saved):
     card, loaded = checkpoint.load(saved, replace(CARD, step=0), state(2))
     assert replace(card, digest="") == CARD

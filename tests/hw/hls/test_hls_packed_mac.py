@@ -66,9 +66,9 @@ def has_gap(word: Word) -> bool:
 
 
 def table_families() -> list[PackPlan]:
-    """Return of every family of the tables of K = 1 and 3 the plan with the fewest words."""
+    """Return of every family of the tables of K = 3 the plan with the fewest words."""
     found: dict[tuple, PackPlan] = {}
-    for plan in table_plans((1, 3), RANGES):
+    for plan in table_plans((3,), RANGES):
         kind = family(plan)
         if kind not in found or plan.word_steps < found[kind].word_steps:
             found[kind] = plan

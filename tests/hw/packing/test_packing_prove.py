@@ -375,7 +375,8 @@ def default_plans(kernels: Iterable[int] = (1, 3, 5)) -> list[PackPlan]:
 def test_every_word_of_the_default_table_is_proven(mode, ports):
     """By the rules and by emulation: of every operand vector up to 2^22 a word, or decisive ones.
 
-    Words of single bits have the most lanes, and an emulation takes as long as it has lanes.
+    Of words that sum, z3 proves all (test_packing_smt) and every third is emulated. Words of single
+    bits have the most lanes, and an emulation takes as long as it has lanes.
     """
     words = {
         alone(plan, word): 1 << (22 if plan.a_bits > 1 else 18)
@@ -385,15 +386,16 @@ def test_every_word_of_the_default_table_is_proven(mode, ports):
         if ports in f"w{word.w_port}"
     }
     assert len(words) > 100
-    for lone, limit in words.items():
+    for index, (lone, limit) in enumerate(words.items()):
         assert violation(lone, lone.words[0]) is None
-        failure, vectors = search_failure(lone, limit, samples=0)
-        assert failure is None, lone
-        assert vectors > 0
+        if mode == "every" or index % 3 == 0:
+            failure, vectors = search_failure(lone, limit, samples=0)
+            assert failure is None, lone
+            assert vectors > 0
 
 
 def test_plans_of_the_default_table_are_proven_as_a_whole():
-    for plan in default_plans()[::6]:
+    for plan in default_plans()[::12]:
         small = all(is_exhaustive(alone(plan, word), 1 << 12) for word in plan.words)
         proof = prove(plan, limit=1 << 12, samples=0).proof
         assert proof.method == ("exhaustive" if small else "interval")
