@@ -102,11 +102,13 @@ def decodings(
     chains: dict[Mode, set[int]] = {
         "every": {1} if least == 1 else set(),
         "chain": {max(least, 2), *(n for n in doublings if n > least)},
-        # A canary counts the carries of single products.
-        "canary": {max(chain, n) for n in CANARY_CHAINS} if device.multipliers == 1 else set(),
+        # A canary counts the carries of single products, each with its C.
+        "canary": {max(chain, n) for n in CANARY_CHAINS},
     }
     if not device.accumulates:
-        chains |= {"chain": set(), "canary": set()}
+        chains["chain"] = set()
+    if not device.w_mux or device.multipliers > 1:
+        chains["canary"] = set()
     return tuple(
         Decoding(name, t, fold, length)
         for t in range(known_bits + 1)

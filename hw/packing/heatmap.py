@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Heat map of a table's rates beside the published ones (the one file of `hw` with figures)."""
 
+import os
+from errno import EISDIR
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,14 @@ def write_heatmap(path: Path, cells: Cells, mode: str) -> None:
     all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, panel, style in zip(all_axes, panels, styles, strict=False):
         _draw(axes, *panel, *style)
-    figure.savefig(path, dpi=130, format="png")
+    if path.is_dir():
+        raise IsADirectoryError(EISDIR, "Is a directory", str(path))
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        figure.savefig(temporary, dpi=130, format="png")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _draw(axes, name: str, values: np.ndarray, norm, colours: str, form: str) -> None:

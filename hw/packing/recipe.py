@@ -28,6 +28,10 @@ class Cell:
     a_bits: int
     narrow: bool
 
+    def __str__(self):
+        weights = "narrow" if self.narrow else "full-range"
+        return f"{self.dsp} kernel {self.kernel} w{self.w_bits}a{self.a_bits} ({weights} weights)"
+
     def parts(self, cut: Cut) -> tuple[Part, ...]:
         """Return the slices of a cut."""
         return parts(self.w_bits, self.a_bits, self.narrow, cut)

@@ -104,6 +104,8 @@ def _cell_problem(plan: PackPlan) -> str | None:
         return f"{device.name} adds up {device.summed} products a cycle, none can be read alone"
     if plan.mode != "every" and not device.accumulates:
         return f"{device.name} does not accumulate, so that only mode 'every' can be read"
+    if plan.mode == "canary" and not device.w_mux:
+        return f"mode 'canary' adds C to every product, {device.name} has no ALU operand for it"
     chains = {"every": plan.chain == 1, "chain": plan.chain > 1, "canary": plan.chain >= 1}
     if not chains.get(plan.mode, False):
         return f"mode '{plan.mode}' with chain {plan.chain} is unknown"

@@ -85,6 +85,11 @@ def test_summed_products_are_not_read_alone():
     assert min(way.chain for way in ways) == 3
 
 
+def test_canaries_need_an_operand_for_c_in_every_cycle():
+    assert decodings(dsp("dsp48e1"), "canary") == decodings(dsp("ice40-mac16"), "canary") == ()
+    assert {way.mode for way in decodings(dsp("dsp58"))} == {"every", "chain", "canary"}
+
+
 def test_a_block_without_accumulator_is_read_every_cycle():
     assert {way.mode for way in decodings(dsp("intel-18x19"))} == {"every"}
     assert decodings(dsp("intel-18x19"), "chain") == decodings(dsp("intel-18x19"), "canary") == ()

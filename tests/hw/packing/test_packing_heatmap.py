@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The heat map is a PNG with a panel for each of ours, published and ratio."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,20 @@ def test_rates_change_the_picture(tmp_path):
     full, narrow = (picture(tmp_path / "rates.png", 1, narrow) for narrow in (False, True))
     below_title = slice(full.shape[0] // 4, None), slice(full.shape[1] // 3)
     assert (full[below_title] != narrow[below_title]).any()
+
+
+def test_a_disk_that_refuses_leaves_the_old_picture(tmp_path, monkeypatch):
+    path = tmp_path / "rates.png"
+    path.write_text("old")
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        picture(path, 1)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_any_name_gets_a_png(tmp_path):

@@ -49,6 +49,10 @@ BROKEN = {
     r"known_bits at 0": replace(GOOD, known_bits=-1),
     r"multipliers and a_bits start at 1": replace(GOOD, multipliers=0),
     r"dsp48e2 has 1 multipliers, not 2": replace(GOOD, multipliers=2),
+    r"mode 'canary' adds C to every product, dsp48e1 has no ALU operand": replace(
+        CANARY, dsp="dsp48e1"
+    ),
+    r"intel-18x19 does not accumulate": replace(CHAIN, dsp="intel-18x19"),
     r"dsp58-int8 adds up 3 products a cycle": replace(CHAIN, dsp="dsp58-int8"),
     r"weights of 1 bits \(narrow: True\) have no values": replace(GOOD, w_bits=1),
     r"part 0 holds slices -3\.\.3 x 0\.\.7, not \(-4, 3, 7\)": replace(
