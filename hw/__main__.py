@@ -11,6 +11,7 @@ from hw.device import DSPS
 from hw.packing.plan import PackError
 
 MODES = ("best", "every", "chain", "canary")
+INTERRUPTED = 130
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,7 +68,7 @@ def packing(options: argparse.Namespace) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command line; return the exit code (0, 2 for a user's error)."""
+    """Run a command line; return the exit code (0, 2 for a user's error, 130 for Ctrl-C)."""
     try:
         print(packing(parser().parse_args(arguments)), flush=True)
     except BrokenPipeError:  # the reader has seen enough; nothing is left for the flush at exit
@@ -75,6 +76,8 @@ def main(arguments: list[str]) -> int:
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import hw.__main__ as command
 from hw.__main__ import main
 
 ROOT = Path(__file__).parents[2]
@@ -87,3 +88,12 @@ def test_a_reader_may_stop_early():
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait() == 0
+
+
+def test_an_interrupt_is_code_130_without_a_word(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "packing", interrupted)
+    assert command.main(["packing"]) == 130
+    assert capsys.readouterr() == ("", "")
