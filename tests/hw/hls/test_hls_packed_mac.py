@@ -83,7 +83,7 @@ def test_a_plan_of_every_family_of_the_tables(tmp_path):
     assert kinds[2] == {(False, False), (True, False), (False, True)}
     assert kinds[3:] == [{False, True}] * 4
     (tmp_path / "arrays").mkdir()
-    bench(plans, tmp_path, arrays=False)
+    bench(plans[::2], tmp_path, arrays=False)
     bench(plans[::9], tmp_path / "arrays")
 
 

@@ -244,6 +244,7 @@ def words_of(plans) -> list:
 
 @pytest.mark.synth
 @pytest.mark.csim
+@pytest.mark.slow
 def test_simulation_equals_the_emulator(tmp_path):
     check_simulation(words_of(PLANS[name] for name in QUICK), tmp_path)
 
