@@ -60,21 +60,17 @@ def run_simulate(run: Run) -> dict:
 
 def _check_project(run: Run, design: Design) -> None:
     """Raise RunError if OUT/hls is not what OUT/graph gives on this device."""
-    exported = run_folder.read_json(
-        run.out / "export/result.json", "python -m experiments.dacsdc export"
-    )
-    project, remedy = (
-        hls.emit(design, csim_frames(run)),
-        "run `python -m experiments.dacsdc export`",
-    )
+    command = "python -m experiments.dacsdc export"
+    exported = run_folder.read_json(run.out / "export/result.json", command)
+    project = hls.emit(design, csim_frames(run))
     if project.digest != exported.get("digest"):
         raise run_folder.RunError(
             f"{run.out / 'hls'} was exported from another graph or by another version; "
-            f"{remedy} again"
+            f"run `{command}` again"
         )
     if (path := hls.first_difference(project, run.out / "hls")) is not None:
         raise run_folder.RunError(
-            f"{run.out / 'hls' / path} is not what was exported; {remedy} again"
+            f"{run.out / 'hls' / path} is not what was exported; run `{command}` again"
         )
 
 

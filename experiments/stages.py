@@ -88,7 +88,7 @@ def replacing(run: Run, stage: str, keep_own: bool) -> Iterator[None]:
             (run.out / name).rename(aside / name)
     try:
         yield
-    except Exception:
+    except Exception:  # raised again: whatever it is, the results are worth keeping
         for folder in aside.iterdir() if aside.exists() else ():
             shutil.rmtree(run.out / folder.name, ignore_errors=True)
             folder.rename(run.out / folder.name)

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from hw.device import DSPS
+from hw.packing.decoding import ASKED
 from hw.packing.plan import PackError
 
-MODES = ("best", "every", "chain", "canary")
 INTERRUPTED = 130
 
 
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     )
     packing.add_argument("--dsp", default="dsp48e2", help=f"one of {', '.join(sorted(DSPS))}")
     packing.add_argument("--kernel", type=int, default=3, help="kernel side: 1, 3, 5 or 7")
-    packing.add_argument("--mode", choices=MODES, default="best", help="when P is decoded")
+    packing.add_argument("--mode", choices=ASKED, default="best", help="when P is decoded")
     packing.add_argument("--chain", type=int, default=1, help="products P must hold, at least")
     packing.add_argument(
         "--known-bits", type=int, default=2, help="known low bits, at most; 3 and 4: canary only"

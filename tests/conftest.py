@@ -26,9 +26,9 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    # Tests spend their time compiling. With XLA_FLAGS= they run at the product's own level.
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     slow = "slow" in config.getoption("markexpr", "") and "not slow" not in config.option.markexpr
+    if not slow:  # they spend their time compiling; slow tests run at the product's own level
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     settings.load_profile("thorough" if slow else "fast")
 
 

@@ -92,7 +92,7 @@ def sharing(plan: PackPlan, link: int = LINK) -> int:
     return 1 if plan.mode == "canary" else min(plan.chain, link)
 
 
-def accumulates(plan: PackPlan) -> bool:
+def sums_outside(plan: PackPlan) -> bool:
     """Return whether decoded fields are summed outside: P cannot hold a whole reduction, or every
     multiplier has a P of its own.
     """
@@ -135,7 +135,7 @@ def counts(plan: PackPlan, word: Word) -> Counts:
     """Count what the logic of one word consists of."""
     t, products, lanes = plan.known_bits, interval(plan), len(word.fields) - 1
     values = sum(sum_bits(field, products) for field in word.fields[1:]) if t else 0
-    sums = sum(sum_bits(field, REDUCTION) for field in word.fields) if accumulates(plan) else 0
+    sums = sum(sum_bits(field, REDUCTION) for field in word.fields) if sums_outside(plan) else 0
     carries = sum(carry_bits(plan, word)) if plan.mode == "canary" else 0
     digits = signed_digits(word.w_add) if plan.biased else ()
     return Counts(

@@ -9,7 +9,6 @@ search and the prices of `hw.packing.cost`.
 
 import json
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from hw.packing.decoding import decodings
 from hw.packing.plan import PackError, PackPlan
 from hw.packing.prove import certify
 from hw.packing.recipe import Cell, Recipe, as_rows, build, from_rows
-from hw.packing.search import KERNELS, SEARCHED_BITS, WIDEST_BITS, check_cell, recipes
+from hw.packing.search import KERNELS, WIDEST_BITS, check_cell, recipes
 
 VERSION = 3
 PATH = Path(__file__).with_name("tables.json")
@@ -66,13 +65,6 @@ class PackTable:
             for plan in self.plans(w_bits, a_bits)
             if plan.groups == 1 or not (depthwise or (out_channels or 0) % plan.groups)
             if width is None or plan.columns <= width
-        )
-
-    def macs_per_dsp_grid(self) -> tuple[tuple[Fraction, ...], ...]:
-        """Return the best rates [w_bits - 2][a_bits - 2] for widths 2..8."""
-        return tuple(
-            tuple(self.best(w_bits, a_bits).macs_per_dsp for a_bits in SEARCHED_BITS)
-            for w_bits in SEARCHED_BITS
         )
 
 

@@ -22,12 +22,12 @@ from itertools import pairwise
 from hw.device import dsp
 from hw.packing.cost import (
     REDUCTION,
-    accumulates,
     carry_bits,
     interval,
     lane_bits,
     signed_digits,
     sum_bits,
+    sums_outside,
 )
 from hw.packing.plan import PackPlan, Word
 
@@ -72,7 +72,7 @@ def value_bits(plan: PackPlan, word: Word) -> tuple[int, ...]:
 
 def output_bits(plan: PackPlan, word: Word) -> tuple[int, ...]:
     """Return the bits of sum0, sum1, ..."""
-    if not accumulates(plan):
+    if not sums_outside(plan):
         return value_bits(plan, word)
     return tuple(sum_bits(field, REDUCTION) for field in word.fields)
 
@@ -279,7 +279,7 @@ def _decode(plan: PackPlan, word: Word, name: str) -> str:
     else:
         body = [*_gates(plan.known_bits), *_overlaps(plan, word)]
     for k, bits in enumerate(outputs):
-        if accumulates(plan):
+        if sums_outside(plan):
             body += [
                 f"  reg {_range(bits)} acc{k};",
                 f"  assign sum{k} = (start ? {bits}'d0 : acc{k}) + u{k};",

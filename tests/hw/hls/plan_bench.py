@@ -134,7 +134,7 @@ def draw(plan: PackPlan, w_shape: tuple[int, ...], a_shape: tuple[int, ...], see
 
     return (
         values(w_lo, w_hi, w_shape, (w_lo, w_hi, w_lo, w_hi, -1)),
-        values(0, a_hi, a_shape, (a_hi, a_hi, 0, 1)),
+        values(0, a_hi, a_shape, (a_hi, a_hi, 0, 0, 1)),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.synth_packing import draw, dsps, product_dsps
-from hw.packing.cost import REDUCTION, accumulates, shapes
+from hw.packing.cost import REDUCTION, shapes, sums_outside
 from hw.packing.emulate import combine, constants, emulate_word
 from hw.packing.geometry import Cut
 from hw.packing.recipe import build
@@ -214,8 +214,8 @@ def test_constant_of_an_unfolded_word_is_written_out():
 
 def test_outputs_hold_a_whole_reduction():
     chained, whole = PLANS["chain"], PLANS["chain, one decoding"]
-    assert accumulates(chained)
-    assert not accumulates(whole)
+    assert sums_outside(chained)
+    assert not sums_outside(whole)
     for plan in (chained, whole):
         spreads = [field.spread for field in plan.words[0].fields]
         assert output_bits(plan, plan.words[0]) == tuple(
