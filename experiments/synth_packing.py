@@ -81,7 +81,7 @@ def draw(count: int, seed: int) -> list[Source]:
     for kernel, narrow, w_bits, a_bits in product(KERNELS, (False, True), BITS, BITS):
         cell = Cell(DSP, kernel, w_bits, a_bits, narrow)
         for recipe in stored_recipes(cell):
-            key = recipe.mode, recipe.known_bits, recipe.folded
+            key = recipe.mode, recipe.known_bits, recipe.zero
             strata.setdefault(key, []).append((cell, recipe))
     for sources in strata.values():
         rng.shuffle(sources)
@@ -96,7 +96,7 @@ def split(sources: Iterable[Source]) -> tuple[list[Source], list[Source]]:
     halves: tuple[list[Source], list[Source]] = [], []
     seen: Counter = Counter()
     for source in sources:
-        key = source[1].mode, source[1].known_bits, source[1].folded
+        key = source[1].mode, source[1].known_bits, source[1].zero
         halves[seen[key] % 2].append(source)
         seen[key] += 1
     return halves

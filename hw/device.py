@@ -14,7 +14,8 @@ class Dsp:
 
     `w_mux`: the ALU has a fourth operand (W multiplexer, RND constant) beside product and P/PCIN.
     `multipliers` of a block run side by side; P adds the products of `summed` of them in a cycle,
-    so that a sum of fewer cannot be read. Without `accumulates` P holds one product.
+    so that a sum of fewer cannot be read. Without `accumulates` P holds one product. `pre_adder`:
+    the wide port carries the sum of two inputs, modulo 2^wide_bits.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Dsp:
     multipliers: int = 1
     summed: int = 1
     accumulates: bool = True
+    pre_adder: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ _INT64_BITS = 62  # of the 64 bits of the accumulator: the emulator computes in 
 DSPS = {
     dsp.name: dsp
     for dsp in (
-        Dsp("dsp48e1", 25, 18, 48, False, "AMD UG479, 7 Series DSP48E1 Slice"),
-        Dsp("dsp48e2", 27, 18, 48, True, "AMD UG579, UltraScale DSP Slice"),
-        Dsp("dsp58", 27, 24, 58, True, _AM004),
+        Dsp("dsp48e1", 25, 18, 48, False, "AMD UG479, 7 Series DSP48E1 Slice", pre_adder=True),
+        Dsp("dsp48e2", 27, 18, 48, True, "AMD UG579, UltraScale DSP Slice", pre_adder=True),
+        Dsp("dsp58", 27, 24, 58, True, _AM004, pre_adder=True),
         Dsp("dsp58-int8", 9, 8, 58, True, f"{_AM004}, INT8 dot product mode", 3, 3),
         Dsp("intel-18x19", 19, 18, 37, False, f"{_S10_DSP}, independent", 2, accumulates=False),
         Dsp("intel-18x19-sum", 19, 18, _INT64_BITS, False, f"{_S10_DSP}, sum of two", 2, 2),

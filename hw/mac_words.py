@@ -6,7 +6,7 @@
 
 from hw.device import dsp
 from hw.intmath import ceil_div, signed_bits, unsigned_bits
-from hw.packing.plan import PackPlan, Part, Word
+from hw.packing.plan import PackPlan, Part, Word, Zero
 
 
 def link_lanes(plan: PackPlan, lanes: int) -> int:
@@ -39,17 +39,17 @@ def bias_bits(plan: PackPlan, lanes: int) -> int:
     """
     if not plan.biased:
         return 0
-    ranges = [bias_range(plan.parts[word.part], word, plan.folded) for word in plan.words]
+    ranges = [bias_range(plan.parts[word.part], word, plan.zero) for word in plan.words]
     link = link_lanes(plan, lanes)
     needed = signed_bits(link * min(lo for lo, _ in ranges), link * max(hi for _, hi in ranges))
     return min(needed, dsp(plan.dsp).p_bits)
 
 
-def bias_range(part: Part, word: Word, folded: bool) -> tuple[int, int]:
+def bias_range(part: Part, word: Word, zero: Zero) -> tuple[int, int]:
     """Return the least and the greatest sum_i (a_sub w_i - z(w_i) sum_j 2^p_j) 2^o_i."""
     ones = sum(1 << lane.offset for lane in word.acts)
     corners = [
-        word.a_sub * weight - part.least(folded, weight) * ones
+        word.a_sub * weight - part.zero_point(zero, weight) * ones
         for weight in {part.w_lo, min(max(0, part.w_lo), part.w_hi), part.w_hi}
     ]
     scale = sum(1 << lane.offset for lane in word.weights)

@@ -12,7 +12,7 @@ from hw.chain import Stage
 from hw.cycles import column_step_cycles, lane_steps
 from hw.design import LayerDesign
 from hw.design_verify import OUTPUT_VALUE_BITS
-from hw.device import Dsp
+from hw.device import Dsp, dsp
 from hw.intmath import ceil_div, signed_bits
 from hw.mac_words import link_lanes, rom_word_bits, slice_bits, tally_bits, weight_lanes
 from hw.packing.cost import lut_per_mac
@@ -165,7 +165,7 @@ def _mac_array(mac: MacArray, layer: LayerDesign) -> Usage:
 
     Decoding and what it needs of known bits, canaries and accumulation are the plan's LUT per MAC
     with as many multipliers on one accumulator as the array has.
-    Only folded plans start from values of their own for every channel.
+    All but plain plans start from values of their own for every channel.
     """
     plan, parallel, lanes = layer.plan, mac.pe * mac.groups, mac.simd * mac.kernel_rows
     own_luts, shared_luts, rom_bits, starts = array_prices(plan, lanes)
@@ -192,7 +192,7 @@ def array_prices(plan: PackPlan, lanes: int) -> tuple[float, int, int, bool]:
     """
     macs = plan.macs_per_dsp / plan.multipliers
     luts = float(macs) * lut_per_mac(plan, link=link_lanes(plan, lanes)) + _weight_operand(plan)
-    return luts, _act_operand(plan), rom_word_bits(plan, lanes), plan.folded
+    return luts, _act_operand(plan), rom_word_bits(plan, lanes), plan.zero != "plain"
 
 
 def _weight_operand(plan: PackPlan) -> int:
@@ -205,14 +205,20 @@ def _weight_operand(plan: PackPlan) -> int:
 def _act_operand(plan: PackPlan) -> int:
     """Return the LUTs that choose the activations of one multiplier (shared by all PEs).
 
-    Lanes of activations do not overlap, so that packing them is wiring.
+    Lanes of activations do not overlap, so that packing them is wiring. Centring them is an adder
+    where the port has no pre-adder.
     """
     columns = [tuple(lane.column for lane in word.acts) for word in plan.words]
     layouts = {
         (word.a_port, word.a_sub, plan.parts[word.part].a_low, _offsets(word.acts), chosen)
         for word, chosen in zip(plan.words, columns, strict=True)
     }
-    return max(word.a_port for word in plan.words) * multiplexer(len(layouts))
+    primitive, choice = dsp(plan.dsp), multiplexer(len(layouts))
+    added = (
+        plan.zero == "centred" and not (primitive.pre_adder and word.a_port == primitive.wide_bits)
+        for word in plan.words
+    )
+    return max(word.a_port for word in plan.words) * (choice + any(added))
 
 
 def _offsets(lanes: tuple[WeightLane, ...] | tuple[ActLane, ...]) -> tuple[int, ...]:

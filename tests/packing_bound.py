@@ -61,20 +61,22 @@ def legal_words(
         (device.wide_bits, device.narrow_bits),
         (device.narrow_bits, device.wide_bits),
     }:
-        w_half, a_codes = 1 << w_port - 1, 1 << a_port - (not way.folded)
+        w_half, a_codes = 1 << w_port - 1, 1 << a_port - (way.zero == "plain")
 
         def w_fits(ones: int, half: int = w_half) -> bool:
             low, high = part.w_lo * ones, part.w_hi * ones
             return (flush and high - low < 2 * half) or (-half <= low and high < half)
 
-        def a_fits(ones: int, codes: int = a_codes) -> bool:
+        def a_fits(ones: int, codes: int = a_codes, half: int = 1 << a_port - 1) -> bool:
+            if way.zero == "centred":
+                return part.centre * ones <= half and (part.a_hi - part.centre) * ones < half
             return part.a_hi * ones < codes
 
         for weights, acts in product(list(sets(w_port, w_fits)), list(sets(a_port, a_fits))):
             fields = defaultdict(list)
             for i, j in product(range(len(weights)), range(len(acts))):
                 fields[weights[i] + acts[j]].append((i, j))
-            if exact(way, device.p_bits, fields, part.spread(way.folded), kernel):
+            if exact(way, device.p_bits, fields, part.spread(way.zero), kernel):
                 yield weights, acts, [terms for terms in fields.values() if len(terms) > 1]
 
 

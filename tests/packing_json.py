@@ -132,19 +132,24 @@ def decoded(plan: dict, word: dict, operands: list) -> list[int]:
 
 
 def least(plan: dict, word: dict, weight: int) -> int:
-    """Return z: the least product of this weight, or of any where the plan is not folded."""
+    """Return z: the zero point of this weight."""
     split = plan["split"] and tuple(plan["split"].items())
-    lowest, greatest = bounds(plan["w"], plan["a"], plan["narrow"], split, word["part"])
-    return greatest * min(0, weight if plan["folded"] else lowest)
+    lowest, highest, greatest = bounds(plan["w"], plan["a"], plan["narrow"], split, word["part"])
+    if plan["zero"] != "centred":
+        return greatest * min(0, weight if plan["zero"] == "folded" else lowest)
+    centre = (greatest + 1) // 2
+    products = ((w, a - centre) for w in (lowest, highest) for a in (0, greatest))
+    return centre * weight + min(w * a for w, a in products)
 
 
 @cache
-def bounds(w: int, a: int, narrow: bool, split: tuple | None, part: str) -> tuple[int, int]:
-    """Return the least weight slice and the greatest activation slice of a part."""
+def bounds(w: int, a: int, narrow: bool, split: tuple | None, part: str) -> tuple[int, int, int]:
+    """Return the least and the greatest weight slice of a part, its greatest activation."""
     plan = {"w": w, "a": a, "narrow": narrow, "split": split and dict(split)}
     low, high = weight_range(plan)
     weights = [w_slice(plan, {"part": part}, weight) for weight in range(low, high + 1)]
-    return min(weights), max(a_slice(plan, {"part": part}, act) for act in range(2**a))
+    greatest = max(a_slice(plan, {"part": part}, act) for act in range(2**a))
+    return min(weights), max(weights), greatest
 
 
 def increment(plan: dict, word: dict, weights: list[int], acts: list[int]) -> int:

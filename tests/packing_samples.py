@@ -10,7 +10,7 @@ from typing import Literal
 
 from hw.device import dsp
 from hw.packing.geometry import Cut, make_word, parts, port_tricks
-from hw.packing.plan import ActLane, PackError, PackPlan, WeightLane
+from hw.packing.plan import ActLane, PackError, PackPlan, WeightLane, Zero
 from hw.packing.rules import check
 
 Pattern = tuple[tuple[WeightLane, ...], tuple[ActLane, ...]]
@@ -28,7 +28,7 @@ def pattern_plan(
     cut: Cut | Literal["w", "signed w", "a"] = UNCUT,
     narrow: bool = True,
     known_bits: int = 0,
-    folded: bool = False,
+    zero: Zero = "plain",
     mode: str = "every",
     chain: int = 1,
     w_port: int | tuple[int, ...] = 27,
@@ -47,7 +47,7 @@ def pattern_plan(
     for index, (weights, acts) in product(range(len(slices)), patterns):
         port = ports[len(words) % len(ports)]
         other = device.wide_bits + device.narrow_bits - port
-        tricks = port_tricks(slices[index], port, other, weights, acts)
+        tricks = port_tricks(slices[index], port, other, weights, acts, zero)
         word = make_word(
             device,
             slices[index],
@@ -56,7 +56,7 @@ def pattern_plan(
             acts,
             w_port=port,
             known_bits=known_bits,
-            folded=folded,
+            zero=zero,
             tricks=tricks or (0, 0),
         )
         words.append(word)
@@ -69,7 +69,7 @@ def pattern_plan(
         mode,
         chain,
         known_bits,
-        folded,
+        zero,
         groups,
         columns,
         slices,
@@ -213,28 +213,31 @@ def _canary(bits: int, chain: int, **given) -> dict[str, object]:
 
 VARIANTS = {
     "plain": Variant(filter_plan),
-    "folded": Variant(filter_plan, {"folded": True}, ports=("narrow",)),
+    "folded": Variant(filter_plan, {"zero": "folded"}, ports=("narrow",)),
+    "centred": Variant(filter_plan, _known(1, zero="centred"), ports=("narrow",), loose=True),
     "flush": Variant(flush_plan, loose=True),
-    "folded flush": Variant(flush_plan, _known(1, folded=True), loose=True),
+    "folded flush": Variant(flush_plan, _known(1, zero="folded"), loose=True),
     "flush chain": Variant(flush_plan, {"mode": "chain", "chain": 2}),
     "in turn": Variant(filter_plan, {"columns": 1}, ports=("wide", "narrow"), runs=2),
     "groups": Variant(group_plan, _known(1)),
     "groups chained": Variant(group_plan, {"mode": "chain", "chain": 5, "columns": 1}),
     "mixed": Variant(mixed_plan, _known(2)),
-    "gapped": Variant(gapped_plan, _known(1, folded=True)),
+    "gapped": Variant(gapped_plan, _known(1, zero="folded")),
     "chain": Variant(filter_plan, {"mode": "chain", "chain": 7}, runs=2, loose=True),
-    "known chain": Variant(filter_plan, _known(3, mode="chain", chain=3, folded=True)),
+    "known chain": Variant(filter_plan, _known(3, mode="chain", chain=3, zero="folded")),
     "known": Variant(filter_plan, _known(4, columns=1), ports=("narrow",)),
     "canary": Variant(filter_plan, _canary(2, 1000), runs=2),
     "flush canary": Variant(flush_plan, _canary(2, 50), loose=True),
-    "folded canary": Variant(group_plan, _canary(3, 20, folded=True), ports=("wide", "narrow")),
+    "folded canary": Variant(group_plan, _canary(3, 20, zero="folded"), ports=("wide", "narrow")),
+    "centred canary": Variant(filter_plan, _canary(2, 300, zero="centred")),
+    "centred chain": Variant(filter_plan, _known(2, mode="chain", chain=3, zero="centred")),
     "gapped canary": Variant(gapped_plan, _canary(4, 6)),
     "unsigned split": Variant(filter_plan, {"cut": "w"}),
     "signed split": Variant(
-        filter_plan, _known(1, cut="signed w", folded=True), ports=("narrow", "wide")
+        filter_plan, _known(1, cut="signed w", zero="folded"), ports=("narrow", "wide")
     ),
     "split canary": Variant(group_plan, _canary(2, 9, cut="signed w")),
-    "activation split": Variant(group_plan, {"cut": "a", "folded": True}),
+    "activation split": Variant(group_plan, {"cut": "a", "zero": "folded"}),
     "split chain": Variant(gapped_plan, {"cut": "a", "mode": "chain", "chain": 2}),
 }
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hw.device import DSPS, Dsp
 from hw.intmath import activation_range, weight_range
 from hw.packing.geometry import Cut, cuts
-from hw.packing.plan import PackError, PackPlan
+from hw.packing.plan import ZEROS, PackError, PackPlan
 from hw.packing.rules import check, malformed
 from tests.packing_samples import filter_plan, group_plan
 
@@ -32,7 +32,7 @@ def geometries(draw, most_bits: int = 6, modes: tuple = ("every", "chain", "cana
         "cut": draw(st.sampled_from([Cut(), *cuts(w_bits, a_bits)])),
         "narrow": narrow,
         "known_bits": draw(st.integers(1 if mode == "canary" else 0, 3)),
-        "folded": draw(st.booleans()),
+        "zero": draw(st.sampled_from(ZEROS)),
         "mode": mode,
         "chain": 1 if mode == "every" else draw(st.integers(2, 40)),
         "w_port": draw(st.sampled_from((27, 18))),

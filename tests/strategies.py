@@ -289,5 +289,5 @@ def bare_plan(
         weights = tuple(WeightLane(offset, *label) for offset, label in enumerate(lanes))
         words.append(Word(0, 27, 18, weights, acts, ()))
     parts = geometry.parts(w_bits, a_bits, True, Cut())
-    numbers = (kernel, w_bits, a_bits, True, "every", 1, 0, False, groups, columns)
+    numbers = (kernel, w_bits, a_bits, True, "every", 1, 0, "plain", groups, columns)
     return PackPlan("dsp48e2", *numbers, parts, tuple(words), lut_per_mac=2.0)

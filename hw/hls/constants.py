@@ -88,8 +88,7 @@ def _tiles(weights: np.ndarray, array: MacArray) -> np.ndarray:
 
 def _least(plan: PackPlan, part: Part, slices: np.ndarray) -> np.ndarray:
     """Return z of every slice (`Part.least`, elementwise)."""
-    known = slices if plan.folded else np.full_like(slices, part.w_lo)
-    return part.a_hi * np.minimum(known, 0)
+    return part.zero_point(plan.zero, slices)
 
 
 def word_biases(plan: PackPlan, word: Word, slices: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ def plan_numbers(plan: PackPlan, lanes: int, decode_cycles: int) -> dict[str, in
         "slice_bits": slice_bits(plan),
         "bias_bits": bias_bits(plan, lanes),
         "biased": plan.biased,
-        "folded": plan.folded,
+        "folded": plan.zero == "folded",
         "canary": plan.mode == "canary",
         "known_bits": plan.known_bits,
         "tally_bits": tally_bits(plan, decode_cycles),
@@ -43,7 +43,7 @@ def word_structs(plan: PackPlan, process: str) -> tuple[tuple[str, str], ...]:
 
 def _members(plan: PackPlan, index: int, word: Word) -> list[str]:
     part = plan.parts[word.part]
-    least = part.least(plan.folded, 0)
+    least = part.zero_point(plan.zero, 0)
     scale = sum(1 << weight.offset + act.offset for weight in word.weights for act in word.acts)
     numbers = {
         "index": index,
@@ -55,6 +55,7 @@ def _members(plan: PackPlan, index: int, word: Word) -> list[str]:
         "a_sub": word.a_sub,
         "scale": part.w_low + part.a_low,
         "least": least,
+        "centre": part.centre if plan.zero == "centred" else 0,
         "bias": 0 if plan.biased else -least * scale,
         "w_lanes": len(word.weights),
         "a_lanes": len(word.acts),

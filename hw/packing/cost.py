@@ -150,7 +150,7 @@ def counts(plan: PackPlan, word: Word) -> Counts:
 
 def _known_counts(plan: PackPlan, word: Word) -> dict[str, int]:
     part, t, running = plan.parts[word.part], plan.known_bits, interval(plan) > 1
-    sign = plan.folded and part.w_lo < 0
+    sign = plan.zero == "folded" and part.w_lo < 0
     product_bits = min(lane_bits(part), t + sign) + min(part.a_bits, t)
     terms = [len(field.terms) for field in word.fields[1:]]
     lone = 0 if t > 2 or running else terms.count(1)

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Literal, get_args
 
 from hw.device import Dsp
-from hw.packing.plan import Mode, PackError, Part
+from hw.packing.plan import ZEROS, Mode, PackError, Part, Zero
 
 LONGEST_CHAIN = 1 << 12  # decoding less often than that saves nothing any more
 CANARY_CHAINS = (1 << 12, 1 << 8, 1 << 6, 1 << 4)
@@ -22,13 +22,13 @@ class Rules:
     """What a legal word of one decoding has to obey.
 
     `gaps[n-1]`: bits from a field of n products to the next one; `highest`: greatest offset of a
-    field. `w_flush`/`a_flush`: whether the port tricks w_add/a_sub may be used.
+    field. `w_flush`: whether the port trick w_add may be used; a_sub follows from `zero`.
     """
 
     gaps: tuple[int, ...]
     highest: int
     w_flush: bool
-    a_flush: bool
+    zero: Zero
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Decoding:
     """How the words of a plan are decoded, see PackPlan; `chain` must at least be possible.
 
     Only a folded plan may flip the top activation bit: that makes C depend on the weights, which
-    an unfolded plan is there to avoid.
+    plain and centred plans are there to avoid.
     """
 
     mode: Mode
     known_bits: int
-    folded: bool
+    zero: Zero
     chain: int
 
     def gap_bits(self, spread: int) -> int:
@@ -58,7 +58,7 @@ class Decoding:
 
     def rules(self, device: Dsp, part: Part, taps: int) -> Rules:
         """Return the rules of words of `taps` taps of a part."""
-        spread = part.spread(self.folded)
+        spread = part.spread(self.zero)
         return Rules(
             tuple(self.gap_bits(terms * spread) for terms in range(1, taps + 1)),
             min(
@@ -66,7 +66,7 @@ class Decoding:
                 device.wide_bits + device.narrow_bits,
             ),
             device.w_mux or self.mode == "every",
-            self.folded,
+            self.zero,
         )
 
     def suits(self, part: Part) -> bool:
@@ -83,11 +83,11 @@ def decodings(
     mode: Asked = "best",
     chain: int = 1,
     known_bits: int = MOST_KNOWN_BITS["canary"],
-    folded: bool | None = None,
+    zero: Zero | None = None,
 ) -> tuple[Decoding, ...]:
     """Return the decodings of a device, cheapest hardware first.
 
-    `chain`: products that P must hold at least; `known_bits`: at most; `folded`: None for both.
+    `chain`: products that P must hold at least; `known_bits`: at most; `zero`: None for all.
     Raises PackError for an unknown mode, `chain` < 1 or `known_bits` outside 0..4.
     """
     most = max(MOST_KNOWN_BITS.values())
@@ -110,11 +110,11 @@ def decodings(
     if not device.w_mux or device.multipliers > 1:
         chains["canary"] = set()
     return tuple(
-        Decoding(name, t, fold, length)
+        Decoding(name, t, point, length)
         for t in range(known_bits + 1)
-        for fold in (False, True)
+        for point in ZEROS
         for name in ("every", "chain", "canary")
-        if mode in ("best", name) and t <= MOST_KNOWN_BITS[name] and folded in (None, fold)
+        if mode in ("best", name) and t <= MOST_KNOWN_BITS[name] and zero in (None, point)
         if t or name != "canary"
         for length in sorted(chains[name], reverse=True)
     )

@@ -112,10 +112,7 @@ def total(values: np.ndarray) -> np.ndarray:
 
 
 def _least(plan: PackPlan, word: Word, weights: np.ndarray) -> np.ndarray:
-    part = plan.parts[word.part]
-    if plan.folded:
-        return part.a_hi * np.minimum(weights, 0)
-    return np.full_like(weights, part.least(False, 0))
+    return plan.parts[word.part].zero_point(plan.zero, weights)
 
 
 def increments(
@@ -124,7 +121,7 @@ def increments(
     """Return what each product adds to P `[..., N]`: equation (P) of `hw.packing.plan`."""
     value = combine(word.weights, weights)
     w_word = to_port(value + word.w_add, word.w_port, ports)
-    a_word = to_port(combine(word.acts, acts) - word.a_sub, word.a_port, ports)
+    a_word = pre_add(combine(word.acts, acts), -word.a_sub, word.a_port, ports)
     ones = sum(1 << lane.offset for lane in word.acts)
     bias = word.a_sub * value - combine(word.weights, _least(plan, word, weights)) * ones
     return w_word * a_word + (bias - word.w_add * a_word)
@@ -133,6 +130,17 @@ def increments(
 def combine(lanes: tuple[WeightLane, ...] | tuple[ActLane, ...], values: np.ndarray) -> np.ndarray:
     """Return sum of values[..., lane] 2^offset."""
     return sum(values[..., index] << lane.offset for index, lane in enumerate(lanes))
+
+
+def pre_add(words: np.ndarray, constant: int, port_bits: int, ports: Ports) -> np.ndarray:
+    """Return `words` + `constant` as the pre-adder of a signed port of `port_bits` bits.
+
+    Its two registers are as wide as the port, and so is the sum: all are modulo 2^port_bits, so
+    that an unsigned word that fills the port comes out right if the sum fits.
+    """
+    to_port(words + constant, port_bits, ports)  # in mode "check", the true sum
+    base, addend = (to_port(np.asarray(value), port_bits, "wrap") for value in (words, constant))
+    return to_port(base + addend, port_bits, "wrap")
 
 
 def to_port(words: np.ndarray, port_bits: int, ports: Ports) -> np.ndarray:

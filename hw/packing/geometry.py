@@ -7,7 +7,7 @@ from typing import Literal
 
 from hw.device import Dsp
 from hw.intmath import activation_range, weight_range
-from hw.packing.plan import ActLane, Field, Part, WeightLane, Word
+from hw.packing.plan import ActLane, Field, Part, WeightLane, Word, Zero
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,12 @@ def parts(w_bits: int, a_bits: int, narrow: bool, cut: Cut) -> tuple[Part, ...]:
 
 
 def port_tricks(
-    part: Part, w_port: int, a_port: int, weights: tuple[WeightLane, ...], acts: tuple[ActLane, ...]
+    part: Part,
+    w_port: int,
+    a_port: int,
+    weights: tuple[WeightLane, ...],
+    acts: tuple[ActLane, ...],
+    zero: Zero,
 ) -> tuple[int, int] | None:
     """Return (w_add, a_sub) with which both words fit their ports, None if no pair does.
 
@@ -65,18 +70,25 @@ def port_tricks(
         a_port,
         sum(1 << lane.offset for lane in weights),
         sum(1 << lane.offset for lane in acts),
+        zero,
     )
 
 
 def port_shifts(
-    part: Part, w_port: int, a_port: int, w_ones: int, a_ones: int
+    part: Part, w_port: int, a_port: int, w_ones: int, a_ones: int, zero: Zero
 ) -> tuple[int, int] | None:
     """Return what `port_tricks` does for words with `w_ones` = sum 2^o_i, `a_ones` = sum 2^p_j."""
     half = 1 << (w_port - 1)
     low, high = -half - part.w_lo * w_ones, half - 1 - part.w_hi * w_ones  # of w_add
-    if low > high or part.a_hi * a_ones >= 1 << a_port:
+    half_a = 1 << (a_port - 1)
+    if zero == "centred":
+        a_sub = part.centre * a_ones
+        too_wide = a_sub > half_a or part.a_hi * a_ones - a_sub >= half_a
+    else:
+        a_sub = 0 if part.a_hi * a_ones < half_a else half_a
+        too_wide = part.a_hi * a_ones >= 2 * half_a
+    if low > high or too_wide:
         return None
-    a_sub = 0 if part.a_hi * a_ones < 1 << (a_port - 1) else 1 << (a_port - 1)
     least = max(low, min(high, 0))
     if least == 0:
         return 0, a_sub
@@ -94,7 +106,7 @@ def make_word(
     *,
     w_port: int,
     known_bits: int,
-    folded: bool,
+    zero: Zero,
     tricks: tuple[int, int] = (0, 0),
 ) -> Word:
     """Return the word of the given lanes (sorted by offset); legality is the business of `prove`.
@@ -105,7 +117,7 @@ def make_word(
     for i, weight in enumerate(weights):
         for j, act in enumerate(acts):
             terms.setdefault(weight.offset + act.offset, []).append((i, j))
-    offsets, spread = sorted(terms), part.spread(folded)
+    offsets, spread = sorted(terms), part.spread(zero)
     fields = tuple(
         Field(
             offset,

@@ -33,7 +33,7 @@ def as_json(plan: PackPlan) -> dict:
         "chain": plan.chain,
         "lut_per_mac": round(plan.lut_per_mac, 3),
         "narrow": plan.narrow,
-        "folded": plan.folded,
+        "zero": plan.zero,
         "groups": plan.groups,
         "columns": plan.columns,
         "multipliers": plan.multipliers,
@@ -53,7 +53,7 @@ def _word(word: Word, parts: int) -> dict:
         "a_offsets": [lane.offset for lane in word.acts],
         "a_labels": [[lane.row, lane.column] for lane in word.acts],
         "c_port_flush": bool(word.w_add),
-        "msb_flip": bool(word.a_sub),
+        "msb_flip": word.a_sub == 1 << (word.a_port - 1),
         "w_add": word.w_add,
         "a_sub": word.a_sub,
         "fields": [

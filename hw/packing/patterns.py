@@ -134,7 +134,7 @@ def rectangles(
     w_bits = signed_bits(part.w_lo, part.w_hi)
     if rules.w_flush:
         w_bits = (part.w_hi - part.w_lo).bit_length()
-    w_room, a_room = ports[0] - w_bits, ports[1] - part.a_bits - (not rules.a_flush)
+    w_room, a_room = ports[0] - w_bits, ports[1] - part.a_bits - (rules.zero == "plain")
     best: dict[tuple[int, int], tuple[int, int, Rectangle]] = {}
     for level in filter_levels(taps, w_room, a_room, rules):
         height = level.w_top + level.a_top
@@ -221,10 +221,10 @@ def fits(
     w_ones = _ones(words.groups) * _ones(range(0, words.taps * words.stride, words.stride))
     first = columns[0]
     a_ones = _ones(words.blocks) * _ones(words.stride * (at - first) for at in columns)
-    shifts = port_shifts(part, *ports, w_ones, a_ones)
-    return (
-        shifts is not None and (rules.w_flush or not shifts[0]) and (rules.a_flush or not shifts[1])
-    )
+    shifts = port_shifts(part, *ports, w_ones, a_ones, rules.zero)
+    if shifts is None or (shifts[0] and not rules.w_flush):
+        return False
+    return not shifts[1] or rules.zero != "plain"
 
 
 def _ones(offsets: Iterable[int]) -> int:

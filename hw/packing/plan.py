@@ -9,12 +9,17 @@ offsets o_i on one port, activations at p_j on the other:
     W = sum_i w_i 2^o_i,   A = sum_j a_j 2^p_j,   W A = sum_f v_f 2^f,   f = o_i + p_j
 
 A weight lane has a label (group, tap), an activation lane (row, column). Products may share a field
-only if they belong to one output (group, row, column - tap). Activations are unsigned codes; signed
-ones enter as a + 2^(a_bits - 1), and the difference is a constant of the weights.
+only if they belong to one output (group, row, column - tap). Activations are unsigned codes 0..M;
+signed ones enter as a + 2^(a_bits - 1), and the difference is a constant of the weights.
 
-What P holds. z(w) is the least that one product can be: M min(0, w) in a *folded* plan, where the
-weight is known, else M min(0, w_lo); M is the greatest activation. With the port tricks
-W' = W + w_add (C-port flush) and A' = A - a_sub (flipped top bit), every product adds
+What P holds. A zero point z(w) makes every product w a - z(w) >= 0, so that no field borrows:
+
+    plain      M min(0, w_lo)                                   the same for all weights
+    folded     M min(0, w)                                      the least, as the weight is known
+    centred    c w + min over w, a of w (a - c),  c = 2^(a_bits - 1)        the port carries a - c
+
+With the ports' shifts W' = W + w_add (C-port flush) and A' = A - a_sub (flipped top bit or,
+centred, a_sub = c sum_j 2^p_j), every product adds
 
     W' A' + C,   C = -w_add A' + a_sub W + sum_i -z(w_i) 2^o_i sum_j 2^p_j                       (P)
 
@@ -33,7 +38,14 @@ of the accumulator (the same rule with t = 0). "canary": docs/packing.md, sectio
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, TypeVar, get_args
+
+import numpy as np
+
+Mode = Literal["every", "chain", "canary"]
+Zero = Literal["plain", "folded", "centred"]
+ZEROS: tuple[Zero, ...] = get_args(Zero)
+Weights = TypeVar("Weights", int, np.ndarray)
 
 
 class PackError(ValueError):
@@ -94,15 +106,34 @@ class Part:
         """The greatest activation slice, M."""
         return (1 << self.a_bits) - 1
 
-    def least(self, folded: bool, weight: int) -> int:
-        """Return z: the least product of slice `weight`, or of any slice unless `folded`."""
-        return self.a_hi * min(0, weight if folded else self.w_lo)
+    @property
+    def centre(self) -> int:
+        """What a centred plan takes off every activation slice, c."""
+        return (self.a_hi + 1) // 2
 
-    def spread(self, folded: bool) -> int:
+    def zero_point(self, zero: Zero, weight: Weights) -> Weights:
+        """Return z(w) of weight slices (an integer or an array of them)."""
+        match zero:
+            case "plain":
+                return self.a_hi * min(0, self.w_lo) + 0 * weight
+            case "folded":
+                return self.a_hi * (weight * (weight < 0))
+            case "centred":
+                return self.centre * weight + min(self._centred_corners())
+
+    def spread(self, zero: Zero) -> int:
         """Return the greatest w a - z(w) of one product."""
-        if folded:
-            return self.a_hi * max(-self.w_lo, self.w_hi)
-        return self.a_hi * (max(self.w_hi, 0) - min(self.w_lo, 0))
+        match zero:
+            case "plain":
+                return self.a_hi * (max(self.w_hi, 0) - min(self.w_lo, 0))
+            case "folded":
+                return self.a_hi * max(-self.w_lo, self.w_hi)
+            case "centred":
+                return max(self._centred_corners()) - min(self._centred_corners())
+
+    def _centred_corners(self) -> list[int]:
+        acts = -self.centre, self.a_hi - self.centre
+        return [weight * act for weight in (self.w_lo, self.w_hi) for act in acts]
 
 
 @dataclass(frozen=True)
@@ -110,8 +141,8 @@ class Word:
     """One multiplication of slices of part `part` (its index in the plan).
 
     `w_port`/`a_port`: width in bits of the signed port that carries weights / activations. Lanes
-    are sorted by offset, fields too. `w_add` (C-port flush) and `a_sub` (flipped top bit): see (P),
-    0 where unused.
+    are sorted by offset, fields too. `w_add` (C-port flush) and `a_sub` (flipped top bit, centred
+    activations): see (P), 0 where unused.
     """
 
     part: int
@@ -132,9 +163,6 @@ class Word:
         """Return the output (group, row, column - tap) that a pair of lanes belongs to."""
         weight, act = self.weights[term[0]], self.acts[term[1]]
         return weight.group, act.row, act.column - weight.tap
-
-
-Mode = Literal["every", "chain", "canary"]
 
 
 @dataclass(frozen=True)
@@ -164,7 +192,7 @@ class PackPlan:
     mode: Mode
     chain: int
     known_bits: int
-    folded: bool
+    zero: Zero
     groups: int
     columns: int
     parts: tuple[Part, ...]
@@ -187,4 +215,5 @@ class PackPlan:
     @property
     def biased(self) -> bool:
         """Whether C of (P) depends on the weights, so that it is stored beside them."""
-        return self.folded or any(word.a_sub for word in self.words)
+        flipped = self.zero == "plain" and any(word.a_sub for word in self.words)
+        return self.zero == "folded" or flipped

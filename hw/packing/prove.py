@@ -81,7 +81,7 @@ def alone(plan: PackPlan, word: Word) -> PackPlan:
         plan.mode,
         plan.chain,
         plan.known_bits,
-        plan.folded,
+        plan.zero,
         1,
         1,
         parts,
@@ -200,7 +200,7 @@ def decisive(lone: PackPlan) -> Iterator[Operands]:
     part, word = lone.parts[0], lone.words[0]
     lengths = {1, min(lone.chain, LONGEST[lone.mode])}
     unit_weights = _first_lane(len(word.weights), 1 if part.w_hi > 0 else -1)
-    yield _held(unit_weights, np.full(len(word.acts), part.a_hi), 1)
+    yield from (_held(unit_weights, np.full(len(word.acts), a), 1) for a in (part.a_hi, 0))
     for w, a in product((part.w_lo, part.w_hi), (0, part.a_hi)):
         weights, acts = np.full(len(word.weights), w), np.full(len(word.acts), a)
         yield _held(weights, _first_lane(len(word.acts), 1), 1)

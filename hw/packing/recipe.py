@@ -10,7 +10,7 @@ from hw.device import dsp
 from hw.packing.cost import lut_per_mac
 from hw.packing.geometry import Cut, make_word, parts, port_tricks
 from hw.packing.patterns import Pattern
-from hw.packing.plan import Mode, PackError, PackPlan, Part, Word
+from hw.packing.plan import ZEROS, Mode, PackError, PackPlan, Part, Word, Zero
 
 MODES: dict[str, Mode] = {"e": "every", "n": "chain", "c": "canary"}
 PLACES = (64, 2, 16, 8, 32)
@@ -54,7 +54,7 @@ class Recipe:
 
     mode: Mode
     known_bits: int
-    folded: bool
+    zero: Zero
     groups: int
     columns: int
     cut: Cut
@@ -81,7 +81,7 @@ def build(cell: Cell, recipe: Recipe) -> PackPlan:
         recipe.mode,
         longest_chain(recipe.mode, words),
         recipe.known_bits,
-        recipe.folded,
+        recipe.zero,
         recipe.groups,
         recipe.columns,
         slices,
@@ -104,7 +104,7 @@ def pack(dsp_name: str, part: Part, pattern: Pattern, place: Place, recipe: Reci
     device = dsp(dsp_name)
     weights, acts = pattern.weights(place.group, place.tap), pattern.acts(place.column)
     a_port = device.wide_bits + device.narrow_bits - pattern.w_port
-    tricks = port_tricks(part, pattern.w_port, a_port, weights, acts)
+    tricks = port_tricks(part, pattern.w_port, a_port, weights, acts, recipe.zero)
     if tricks is None:
         raise PackError(
             f"{pattern} of {part} does not fit ports of {pattern.w_port} and {a_port} bits"
@@ -117,7 +117,7 @@ def pack(dsp_name: str, part: Part, pattern: Pattern, place: Place, recipe: Reci
         acts,
         w_port=pattern.w_port,
         known_bits=recipe.known_bits,
-        folded=recipe.folded,
+        zero=recipe.zero,
         tricks=tricks,
     )
 
@@ -135,7 +135,7 @@ def _row(recipe: Recipe, patterns: Sequence[Pattern]) -> list:
     return [
         _LETTERS[recipe.mode],
         recipe.known_bits,
-        int(recipe.folded),
+        ZEROS.index(recipe.zero),
         recipe.groups,
         recipe.columns,
         list(astuple(recipe.cut)) if recipe.cut.split else [],
@@ -156,11 +156,11 @@ def from_rows(rows: list) -> tuple[Recipe, ...]:
 
 
 def _recipe(row: list, patterns: Sequence[Pattern]) -> Recipe:
-    mode, known_bits, folded, groups, columns, cut, used, steps = row
+    mode, known_bits, zero, groups, columns, cut, used, steps = row
     return Recipe(
         MODES[mode],
         known_bits,
-        bool(folded),
+        ZEROS[zero],
         groups,
         columns,
         Cut(*cut),

@@ -135,8 +135,8 @@ def _word_problem(plan: PackPlan, word: Word, device: Dsp) -> str | None:
         return f"a word names part {word.part} of {len(plan.parts)}"
     if sorted((word.w_port, word.a_port)) != sorted((device.wide_bits, device.narrow_bits)):
         return f"{device.name} has no ports of {word.w_port} and {word.a_port} bits"
-    if word.a_sub not in (0, 1 << (word.a_port - 1)):
-        return f"a_sub {word.a_sub} is not the top bit of a {word.a_port}-bit port"
+    if problem := _a_sub_problem(plan, word):
+        return problem
     if word.w_add and not (device.w_mux or plan.mode == "every"):
         return f"w_add needs a fourth ALU operand, which {device.name} lacks, or mode 'every'"
     for lanes in (word.weights, word.acts):
@@ -147,6 +147,16 @@ def _word_problem(plan: PackPlan, word: Word, device: Dsp) -> str | None:
         ):
             return f"lanes at bits {[lane.offset for lane in lanes]} are not in ascending order"
     return _label_problem(plan, word) or _fields_problem(plan, word, device)
+
+
+def _a_sub_problem(plan: PackPlan, word: Word) -> str | None:
+    if plan.zero == "centred":
+        ones = sum(1 << lane.offset for lane in word.acts)
+        centre = plan.parts[word.part].centre * ones
+        return f"a_sub {word.a_sub} does not centre the activations" * (word.a_sub != centre)
+    flipped = 1 << (word.a_port - 1)
+    known = word.a_sub in (0, flipped)
+    return None if known else f"a_sub {word.a_sub} is not the top bit of a {word.a_port}-bit port"
 
 
 def _label_problem(plan: PackPlan, word: Word) -> str | None:
@@ -177,7 +187,7 @@ def _fields_problem(plan: PackPlan, word: Word, device: Dsp) -> str | None:
 def _field_problem(plan: PackPlan, word: Word, field: Field) -> str | None:
     offsets = {word.weights[i].offset + word.acts[j].offset for i, j in field.terms}
     outputs = {word.output(term) for term in field.terms}
-    spread = len(field.terms) * plan.parts[word.part].spread(plan.folded)
+    spread = len(field.terms) * plan.parts[word.part].spread(plan.zero)
     if offsets != {field.offset}:
         return f"field at bit {field.offset} has products at bits {sorted(offsets)}"
     if len(outputs) > 1:

@@ -20,7 +20,7 @@ from hw.device import Dsp, dsp
 from hw.packing.decoding import LONGEST_CHAIN, Asked, Decoding, Rules, decodings
 from hw.packing.geometry import Cut, cuts
 from hw.packing.patterns import Pattern, Rectangle, rectangles
-from hw.packing.plan import PackError, PackPlan, Part
+from hw.packing.plan import PackError, PackPlan, Part, Zero
 from hw.packing.prove import certify
 from hw.packing.recipe import Cell, Place, Recipe, build
 from hw.packing.tiling import (
@@ -128,7 +128,7 @@ def assemble(cell: Cell, ways: Decodings, way: int, cut: Cut, tile: Size) -> Rec
     return Recipe(
         decoding.mode,
         decoding.known_bits,
-        decoding.folded,
+        decoding.zero,
         *tile,
         cut,
         tuple(patterns),
@@ -168,7 +168,7 @@ def _mode(mode: Asked, known_bits: int = 4, chain: int = 1) -> Callable[[Decodin
 
 
 def _unbiased(mode: Asked, chain: int = 1) -> Callable[[Decoding], bool]:
-    return lambda way: not way.folded and _mode(mode, chain=chain)(way)
+    return lambda way: way.zero != "folded" and _mode(mode, chain=chain)(way)
 
 
 def _dividing(groups: int, columns: int = LARGEST_COLUMNS) -> Callable[[int, int], bool]:
@@ -201,17 +201,17 @@ def search(
     mode: Asked = "best",
     chain: int = 1,
     known_bits: int = 4,
-    folded: bool | None = None,
+    zero: Zero | None = None,
 ) -> tuple[PackPlan, ...]:
     """Return the fastest plans of a cell for the NEEDS of layers, best rate first.
 
     The Pareto set over (rate, LUTs, chain) among the fastest plans of every decoding, and plans
     for smaller tiles or without bias where these cost rate. Every plan holds `chain` products in P
-    or more, has `known_bits` or fewer, is `folded` or not (None: both). Raises PackError for a
-    kernel, width or option without plans, DeviceError for an unknown DSP.
+    or more, has `known_bits` or fewer and the zero points `zero` (None: any). Raises PackError for
+    a kernel, width or option without plans, DeviceError for an unknown DSP.
     """
     cell = Cell(dsp_name, kernel, w_bits, a_bits, narrow)
-    ways = decodings(dsp(dsp_name), mode, chain, known_bits, folded)
+    ways = decodings(dsp(dsp_name), mode, chain, known_bits, zero)
     return tuple(build(cell, recipe) for recipe in recipes(cell, ways))
 
 
@@ -292,13 +292,13 @@ def best_plans(
     mode: Asked = "best",
     chain: int = 1,
     known_bits: int = 4,
-    folded: bool | None = None,
+    zero: Zero | None = None,
 ) -> dict[tuple[int, int], PackPlan]:
     """Return the fastest plan of every cell (w_bits, a_bits) of 2..8 x 2..8, each with its proof.
 
     Options and errors as for `search`; raises PackError where no plan satisfies the options.
     """
-    ways, best = decodings(dsp(dsp_name), mode, chain, known_bits, folded), {}
+    ways, best = decodings(dsp(dsp_name), mode, chain, known_bits, zero), {}
     for bits in product(SEARCHED_BITS, SEARCHED_BITS):
         cell = Cell(dsp_name, kernel, *bits, narrow)
         check_cell(cell)

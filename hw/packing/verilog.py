@@ -140,7 +140,7 @@ def constant_verilog(plan: PackPlan, word: Word, name: str = "word") -> str:
         f"output {_range(p_bits)} c",
     ]
     weights, acts = (sum(1 << lane.offset for lane in lanes) for lanes in (word.weights, word.acts))
-    fixed = -part.least(False, 0) * weights * acts
+    fixed = -part.zero_point(plan.zero, 0) * weights * acts
     base = "stored" if plan.biased else f"{p_bits}'d{fixed % (1 << p_bits)}"
     flush = [
         f" {'-' if sign > 0 else '+'} (wide << {bit})" for sign, bit in signed_digits(word.w_add)
@@ -202,12 +202,14 @@ def _gates(t: int) -> list[str]:
 
 
 def _known(plan: PackPlan, word: Word) -> list[str]:
-    """Return wires known1, known2, ...: u mod 2^t of one product, of folded weights as
-    w a - M w = -w (M - a) where w < 0.
+    """Return wires known1, known2, ...: u mod 2^t of one product.
+
+    Folded weights below 0 give w a - M w = -w (M - a), centred activations w (a - c) - z(0).
     """
     part, t = plan.parts[word.part], plan.known_bits
-    bits, flips = _range(t), plan.folded and part.w_lo < 0
+    bits, flips = _range(t), plan.zero == "folded" and part.w_lo < 0
     sign = f"[{lane_bits(part) - 1}]"
+    centre = part.centre % (1 << t) if plan.zero == "centred" else 0
     body = []
     for i in range(len(word.weights)):
         body.append(f"  wire {bits} w{i}_low = w{i};")
@@ -216,10 +218,12 @@ def _known(plan: PackPlan, word: Word) -> list[str]:
                 f"  wire {bits} w{i}_size = w{i}{sign} ? add(~w{i}_low, {t}'d0, 1'b1) : w{i}_low;"
             )
     for k, field in enumerate(word.fields[1:], 1):
-        total = f"{t}'d{-len(field.terms) * part.least(plan.folded, 0) % (1 << t)}"
+        total = f"{t}'d{-len(field.terms) * part.zero_point(plan.zero, 0) % (1 << t)}"
         for i, j in field.terms:
             act = f"a{j}_{i}_{k}"
-            value = f"(a{j} ^ {{{part.a_bits}{{w{i}{sign}}}}})" if flips else f"a{j}"
+            value = f"a{j}{_literal(-centre, t)}"
+            if flips:
+                value = f"(a{j} ^ {{{part.a_bits}{{w{i}{sign}}}}})"
             body.append(f"  wire {bits} {act} = {value};")
             size = f"w{i}_size" if flips else f"w{i}_low"
             total = f"add({total}, times({size}, {act}), 1'b0)"

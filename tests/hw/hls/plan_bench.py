@@ -180,7 +180,7 @@ def starting_sums(plan: PackPlan, weights: np.ndarray) -> np.ndarray:
     total, ones = 0, np.ones((*weights.shape[:2], plan.columns), np.int64)
     for part in plan.parts:
         slices = weight_slice(part, plan, weights)
-        least = [part.least(plan.folded, value) for value in slices.ravel().tolist()]
+        least = [part.zero_point(plan.zero, value) for value in slices.ravel().tolist()]
         shifted = np.reshape(least, slices.shape) << part.w_low + part.a_low
         total = total + expected(plan, shifted, ones)
     return total

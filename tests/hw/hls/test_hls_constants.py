@@ -102,7 +102,7 @@ def test_biases_follow_the_weights_of_their_link(design):
                 for lane in range(start, min(start + mac.link, lanes)):
                     for i, weight in enumerate(word.weights):
                         w = element(rom[n, address], lane * widest + i, bits, part.w_lo < 0)
-                        c = word.a_sub * w - part.least(plan.folded, w) * ones
+                        c = word.a_sub * w - part.zero_point(plan.zero, w) * ones
                         wanted += c << weight.offset
                 got = element(rom[n, address, first:], link, bias_bits(plan, lanes), True)
                 assert got == wanted
@@ -118,7 +118,7 @@ def test_partial_sums_start_from_what_the_fields_lack(design):
         for (_, _, _, channel), slices in stored.items():
             for index, value in slices.items():
                 part = plan.parts[index]
-                lacking[channel] += part.least(plan.folded, value) << part.w_low + part.a_low
+                lacking[channel] += part.zero_point(plan.zero, value) << part.w_low + part.a_low
         start = start_rom(weights, mac, plan)
         assert start.shape == (parallel, mac.out_channels // parallel)
         assert start.T.ravel().tolist() == lacking

@@ -31,7 +31,7 @@ from tests.packing_samples import filter_plan, group_plan
 
 ROOT = Path(__file__).parents[3]
 RECORD, DOCS = ROOT / "experiments" / "results" / "packing-synthesis.json", ROOT / "docs"
-CANARY = dict(mode="canary", known_bits=2, folded=True, stride=8, chain=1000)
+CANARY = dict(mode="canary", known_bits=2, zero="folded", stride=8, chain=1000)
 
 
 @pytest.fixture(scope="module")
@@ -65,29 +65,29 @@ def test_decoding_every_product_without_known_bits_is_accumulators_alone():
 
 
 def test_known_sums_by_hand():
-    word = filter_plan(known_bits=1, folded=True, stride=8)
+    word = filter_plan(known_bits=1, zero="folded", stride=8)
     # Fields above the lowest have 2, 2 and 1 products of sign, weight bit and activation bit.
     assert counts(word, word.words[0]).xors == 1 + 1 + 1
     chained = replace(word, mode="chain", chain=2)
     assert counts(chained, chained.words[0]).xors == 2 + 2 + 1  # with the sum so far and `first`
-    two = filter_plan(known_bits=2, folded=True, stride=7)
+    two = filter_plan(known_bits=2, zero="folded", stride=7)
     count = counts(two, two.words[0])
     assert (count.inputs, count.sums, count.lone_bits) == (2 * 2 * 5, 2, 2)
-    one_bit = filter_plan(w_bits=2, a_bits=1, known_bits=2, folded=True, stride=7)
+    one_bit = filter_plan(w_bits=2, a_bits=1, known_bits=2, zero="folded", stride=7)
     assert counts(one_bit, one_bit.words[0]).inputs == 2 * 2 * 3
 
 
 def test_constant_is_an_adder_only_where_it_holds_weights_and_activations():
-    flushed = group_plan(stride=7, narrow=False, known_bits=2, folded=True)
+    flushed = group_plan(stride=7, narrow=False, known_bits=2, zero="folded")
     word = replace(flushed.words[0], w_add=1 << 10)
     assert counts(flushed, word).constant_bits == 38
     assert counts(flushed, replace(word, w_add=7 << 10)).constant_bits == 38 + 35  # 8 - 1
     assert counts(flushed, replace(word, w_add=0)).constant_bits == 0
-    assert counts(replace(flushed, folded=False), word).constant_bits == 0
+    assert counts(replace(flushed, zero="plain"), word).constant_bits == 0
 
 
 def test_a_chain_as_long_as_the_reduction_needs_no_accumulators():
-    chained = dict(mode="chain", chain=REDUCTION, folded=True)
+    chained = dict(mode="chain", chain=REDUCTION, zero="folded")
     plan = filter_plan(w_bits=2, a_bits=2, stride=12, **chained)
     assert lut_per_mac(plan) == 0
     assert lut_per_mac(replace(plan, chain=REDUCTION - 1)) > 0
@@ -95,7 +95,7 @@ def test_a_chain_as_long_as_the_reduction_needs_no_accumulators():
 
 
 def test_a_cascade_shares_its_decoder_unless_it_counts_carries():
-    plan = filter_plan(mode="chain", chain=20, folded=True, stride=11)
+    plan = filter_plan(mode="chain", chain=20, zero="folded", stride=11)
     alone = lut_per_mac(plan, link=1)
     for link in (4, 20, 50):
         assert lut_per_mac(plan, link=link) == pytest.approx(alone / min(link, 20), abs=1e-3)
@@ -105,7 +105,7 @@ def test_a_cascade_shares_its_decoder_unless_it_counts_carries():
 
 
 def test_longer_chains_cost_less_and_more_known_bits_more():
-    chains = [filter_plan(mode="chain", chain=n, folded=True, stride=11) for n in (1, 2, 4, 8)]
+    chains = [filter_plan(mode="chain", chain=n, zero="folded", stride=11) for n in (1, 2, 4, 8)]
     luts = [lut_per_mac(plan) for plan in chains]
     assert luts == sorted(luts, reverse=True)
     assert len(set(luts)) == 4
@@ -115,10 +115,10 @@ def test_longer_chains_cost_less_and_more_known_bits_more():
 
 
 def test_words_of_one_shape_share_their_logic_and_others_add_multiplexers():
-    one = filter_plan(folded=True, stride=9)
+    one = filter_plan(zero="folded", stride=9)
     twice = replace(one, columns=4, words=one.words * 2)
     assert lut_per_mac(twice) == lut_per_mac(one)
-    split = filter_plan(w_bits=6, cut=Cut("w", 3), stride=10, folded=True)
+    split = filter_plan(w_bits=6, cut=Cut("w", 3), stride=10, zero="folded")
     low, high = (word_luts(split, word) for word in split.words)
     alone = max(low, high) * 2 / 6
     other = min(sum(f.spread.bit_length() for f in word.fields) for word in split.words)

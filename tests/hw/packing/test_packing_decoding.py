@@ -11,6 +11,7 @@ from hw.device import dsp
 from hw.packing import PackError
 from hw.packing.decoding import LONGEST_CHAIN, MOST_KNOWN_BITS, Decoding, decodings
 from hw.packing.geometry import Cut, parts
+from hw.packing.plan import ZEROS
 
 E2 = dsp("dsp48e2")
 
@@ -20,7 +21,7 @@ def test_gaps_of_decoded_sums_are_the_least(spread, known_bits, chain):
     def exact(gap: int) -> bool:
         return gap >= max(known_bits, 1) and chain * spread < 1 << gap + known_bits
 
-    gap = Decoding("chain", known_bits, True, chain).gap_bits(spread)
+    gap = Decoding("chain", known_bits, "folded", chain).gap_bits(spread)
     assert exact(gap)
     assert not exact(gap - 1)
 
@@ -32,7 +33,7 @@ def test_gaps_of_canaries_are_the_least_that_pass_on_as_many_carries_as_come_in(
     def exact(gap: int) -> bool:
         return gap >= known_bits and spread + most <= most << gap
 
-    gap = Decoding("canary", known_bits, True, 1).gap_bits(spread)
+    gap = Decoding("canary", known_bits, "folded", 1).gap_bits(spread)
     assert exact(gap)
     assert not exact(gap - 1)
 
@@ -40,8 +41,8 @@ def test_gaps_of_canaries_are_the_least_that_pass_on_as_many_carries_as_come_in(
 @given(st.integers(1, 64), st.integers(2, 6))
 def test_the_top_field_fits_the_accumulator(chain, bits):
     (part,) = parts(bits, bits, False, Cut())
-    way = Decoding("chain", 0, True, chain)
-    highest, largest = way.rules(E2, part, 1).highest, chain * part.spread(True)
+    way = Decoding("chain", 0, "folded", chain)
+    highest, largest = way.rules(E2, part, 1).highest, chain * part.spread("folded")
     assert largest < 1 << E2.p_bits - highest
     assert highest == E2.wide_bits + E2.narrow_bits or largest >= 1 << E2.p_bits - highest - 1
 
@@ -49,14 +50,12 @@ def test_the_top_field_fits_the_accumulator(chain, bits):
 def test_port_tricks_need_their_hardware():
     (part,) = parts(4, 4, False, Cut())
 
-    def tricks(name: str, mode: str, folded: bool) -> tuple[bool, bool]:
-        rules = Decoding(mode, 0, folded, 4).rules(dsp(name), part, 1)
-        return rules.w_flush, rules.a_flush
+    def w_flush(name: str, mode: str) -> bool:
+        return Decoding(mode, 0, "folded", 4).rules(dsp(name), part, 1).w_flush
 
-    assert tricks("dsp48e2", "chain", True) == (True, True)
-    assert tricks("dsp48e1", "chain", True) == (False, True)  # no W multiplexer beside P
-    assert tricks("dsp48e1", "every", True) == (True, True)  # Z carries C
-    assert tricks("dsp48e2", "chain", False) == (True, False)  # C may not depend on weights
+    assert w_flush("dsp48e2", "chain")
+    assert not w_flush("dsp48e1", "chain")  # no W multiplexer beside P
+    assert w_flush("dsp48e1", "every")  # Z carries C
 
 
 def test_decodings_of_dsp48e2():
@@ -72,7 +71,8 @@ def test_decodings_of_dsp48e2():
 
 def test_options_restrict_decodings():
     assert {way.mode for way in decodings(E2, "canary")} == {"canary"}
-    assert {way.folded for way in decodings(E2, folded=False)} == {False}
+    assert {way.zero for way in decodings(E2, zero="centred")} == {"centred"}
+    assert {way.zero for way in decodings(E2)} == set(ZEROS)
     assert max(way.known_bits for way in decodings(E2, known_bits=1)) == 1
     assert decodings(E2, "every", chain=2) == ()
     assert min(way.chain for way in decodings(E2, chain=100)) == 100
@@ -97,9 +97,9 @@ def test_a_block_without_accumulator_is_read_every_cycle():
 
 def test_slices_must_have_the_bits_that_are_known():
     narrow_part, wide_part = parts(5, 4, False, Cut("w", 2))
-    assert Decoding("canary", 2, True, 64).suits(narrow_part)
-    assert not Decoding("canary", 3, True, 64).suits(narrow_part)
-    assert Decoding("canary", 3, True, 64).suits(wide_part)
+    assert Decoding("canary", 2, "folded", 64).suits(narrow_part)
+    assert not Decoding("canary", 3, "folded", 64).suits(narrow_part)
+    assert Decoding("canary", 3, "folded", 64).suits(wide_part)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hw.device import dsp
 from hw.packing.emulate import canary, direct, emulate, emulate_word, expected
 from hw.packing.geometry import Cut, make_word, parts
-from hw.packing.plan import ActLane, PackError, PackPlan, WeightLane, Word
+from hw.packing.plan import ZEROS, ActLane, PackError, PackPlan, WeightLane, Word
 from tests.packing_samples import filter_plan, group_plan
 from tests.packing_strategies import exact_plans, sequences
 
@@ -54,16 +54,16 @@ def multiply(x: list[int], y: list[int]) -> list[int]:
 
 def serial(plan: PackPlan, weights: list, acts: list) -> list[int]:
     """Return the sums of one word over products [N][lane], computed bit by bit."""
-    word, part, t = plan.words[0], plan.parts[0], plan.known_bits
+    word, t = plan.words[0], plan.known_bits
     offsets = [field.offset for field in word.fields]
     p, known, carries = [0] * P_BITS, [0] * len(offsets), [0] * len(offsets)
     least = [0] * len(offsets)
     for w, a in zip(weights, acts, strict=True):
-        z = [part.a_hi * min(0, value if plan.folded else part.w_lo) for value in w]
+        z = [zero_point(plan, value) for value in w]
         big_w = sum(value << lane.offset for value, lane in zip(w, word.weights, strict=True))
         big_a = sum(value << lane.offset for value, lane in zip(a, word.acts, strict=True))
         w_bits = bits_of(big_w + word.w_add, word.w_port)
-        a_bits = bits_of(big_a - word.a_sub, word.a_port)
+        a_bits = add(bits_of(big_a, word.a_port), bits_of(-word.a_sub, word.a_port))
         c = word.a_sub * big_w - word.w_add * (value_of(a_bits) - (a_bits[-1] << word.a_port))
         for (i, lane), act in product(enumerate(word.weights), word.acts):
             c -= z[i] << lane.offset + act.offset
@@ -77,6 +77,14 @@ def serial(plan: PackPlan, weights: list, acts: list) -> list[int]:
         p = after
     found = lanes_of(p, offsets, carries) if plan.mode == "canary" else slices_of(p, word, known)
     return [u + z for u, z in zip(found, least, strict=True)]
+
+
+def zero_point(plan: PackPlan, weight: int) -> int:
+    """Return z by the table of plan.py, the least product found by trying all."""
+    part = plan.parts[0]
+    weights = [weight] if plan.zero == "folded" else range(part.w_lo, part.w_hi + 1)
+    centre = 1 << part.a_bits - 1 if plan.zero == "centred" else 0
+    return centre * weight + min(w * (a - centre) for w in weights for a in range(part.a_hi + 1))
 
 
 def lanes_of(p: list[int], offsets: list[int], carries: list[int]) -> list[int]:
@@ -106,7 +114,7 @@ def loose_words(draw) -> PackPlan:
     part = parts(w_bits, a_bits, narrow, Cut())[0]
     w_offsets = sorted(draw(st.sets(st.integers(0, 24), min_size=1, max_size=3)))
     a_offsets = sorted(draw(st.sets(st.integers(0, 15), min_size=1, max_size=3)))
-    t, folded = draw(st.integers(0, 4)), draw(st.booleans())
+    t, zero = draw(st.integers(0, 4)), draw(st.sampled_from(ZEROS))
     word = make_word(
         dsp("dsp48e2"),
         part,
@@ -115,11 +123,11 @@ def loose_words(draw) -> PackPlan:
         tuple(ActLane(offset, 0, 0) for offset in a_offsets),
         w_port=draw(st.sampled_from((27, 18))),
         known_bits=t,
-        folded=folded,
+        zero=zero,
         tricks=(draw(st.integers(-(1 << 17), 1 << 17)), draw(st.sampled_from((0, 1 << 17)))),
     )
     mode = draw(st.sampled_from(("chain", "canary")))
-    cell = ("dsp48e2", 1, w_bits, a_bits, narrow, mode, 99, t, folded, 1, 1)
+    cell = ("dsp48e2", 1, w_bits, a_bits, narrow, mode, 99, t, zero, 1, 1)
     return PackPlan(*cell, (part,), (word,))
 
 
@@ -174,7 +182,7 @@ def test_decoded_sums_are_the_dot_products(plan, count, seed):
 def test_the_whole_chain_is_exact_and_one_product_more_is_not(mode, stride, most):
     for chain in (most, most + 1):
         plan = filter_plan(
-            mode=mode, stride=stride, chain=chain, known_bits=1, taps=(2, 1), folded=True
+            mode=mode, stride=stride, chain=chain, known_bits=1, taps=(2, 1), zero="folded"
         )
         if mode == "canary":
             top = plan.words[0].fields[-1].offset
@@ -202,11 +210,11 @@ def increments_of_outputs(plan: PackPlan, weights: np.ndarray, acts: np.ndarray)
     return out
 
 
-@pytest.mark.parametrize("folded", [True, False])
+@pytest.mark.parametrize("zero", ZEROS)
 @pytest.mark.parametrize("signed", [False, True])
-def test_a_padded_row_needs_one_constant_of_its_filter(folded, signed):
+def test_a_padded_row_needs_one_constant_of_its_filter(zero, signed):
     """Padding is code 0 (signed: the middle code), so borders are nothing special."""
-    plan = filter_plan(folded=folded, stride=11, taps=(2, 1))
+    plan = filter_plan(zero=zero, stride=11, taps=(2, 1))
     rng = np.random.default_rng(5)
     kernel, middle = rng.integers(-7, 8, 3), 8 * signed
     row = rng.integers(0, 16, 40) - middle
@@ -215,7 +223,8 @@ def test_a_padded_row_needs_one_constant_of_its_filter(folded, signed):
         sums[start : start + 4] += increments_of_outputs(
             plan, kernel[None, None], codes[None, start : start + 2]
         )
-    least = 15 * (np.minimum(kernel, 0) if folded else -7 * np.ones(3, int))
+    plain, centred = np.full(3, -7 * 15), 8 * kernel - 7 * 8
+    least = {"plain": plain, "folded": 15 * np.minimum(kernel, 0), "centred": centred}[zero]
     whole = sums[2:42] + least.sum() - middle * kernel.sum()
     assert np.array_equal(whole, np.convolve(np.pad(row, 1), kernel[::-1], "valid"))
 

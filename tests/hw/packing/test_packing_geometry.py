@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hw.device import dsp
 from hw.packing.geometry import Cut, cuts, make_word, parts, port_shifts, port_tricks
-from hw.packing.plan import ActLane, Part, WeightLane
+from hw.packing.plan import ZEROS, ActLane, Part, WeightLane
 
 E2 = dsp("dsp48e2")
 
@@ -39,18 +39,19 @@ def test_ranges_of_the_slices_of_a_narrow_weight(cut, ranges):
 offsets = st.sets(st.integers(0, 12), min_size=1, max_size=4).map(sorted)
 
 
-@given(offsets, offsets, st.integers(0, 4), st.booleans())
-def test_fields_are_the_terms_of_the_product_of_both_words(w_offsets, a_offsets, t, folded):
+@given(offsets, offsets, st.integers(0, 4), st.sampled_from(ZEROS))
+def test_fields_are_the_terms_of_the_product_of_both_words(w_offsets, a_offsets, t, zero):
     part = parts(4, 3, False, Cut())[0]
     weights = tuple(WeightLane(offset, 0, 0) for offset in w_offsets)
     acts = tuple(ActLane(offset, 0, 0) for offset in a_offsets)
-    word = make_word(E2, part, 2, weights, acts, w_port=18, known_bits=t, folded=folded)
+    word = make_word(E2, part, 2, weights, acts, w_port=18, known_bits=t, zero=zero)
+    spread = {"plain": 7 * 15, "folded": 7 * 8, "centred": 32 + 28}[zero]
     product = Counter(w + a for w in w_offsets for a in a_offsets)
     assert [field.offset for field in word.fields] == sorted(product)
     for field, end in zip(word.fields, [*sorted(product)[1:], 48], strict=True):
         assert {w_offsets[i] + a_offsets[j] for i, j in field.terms} == {field.offset}
         assert len(set(field.terms)) == product[field.offset]
-        assert field.spread == product[field.offset] * 7 * (8 if folded else 15)
+        assert field.spread == product[field.offset] * spread
         assert field.bits == end - field.offset + (t if end < 48 else 0)
     assert (word.part, word.w_port, word.a_port, word.w_add, word.a_sub) == (2, 18, 27, 0, 0)
 
@@ -59,5 +60,5 @@ def test_tricks_depend_on_the_lanes_only_through_their_sum():
     part = Part(0, 4, 0, -8, 7, 0, 4)
     weights = WeightLane(0, 0, 0), WeightLane(23, 1, 0)
     acts = ActLane(0, 0, 0), ActLane(14, 0, 1)
-    tricks = port_tricks(part, 27, 18, weights, acts)
-    assert tricks == port_shifts(part, 27, 18, 1 | 1 << 23, 1 | 1 << 14) == (8, 1 << 17)
+    tricks = port_tricks(part, 27, 18, weights, acts, "folded")
+    assert tricks == port_shifts(part, 27, 18, 1 | 1 << 23, 1 | 1 << 14, "folded") == (8, 1 << 17)

@@ -22,7 +22,7 @@ MORE = [
     (1, {"narrow": False, "mode": "every", "known_bits": 2}),
     (5, {"narrow": True, "mode": "chain", "chain": 5}),
     (5, {"narrow": False, "mode": "canary", "known_bits": 4}),
-    (7, {"narrow": False, "mode": "canary", "known_bits": 2, "folded": False}),
+    (7, {"narrow": False, "mode": "canary", "known_bits": 2, "zero": "plain"}),
 ]
 SLOW = [pytest.param(*options, marks=pytest.mark.slow) for options in MORE]
 

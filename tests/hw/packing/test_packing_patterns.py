@@ -35,8 +35,8 @@ def words_of(name: str, part: Part, way: Decoding, rectangle: Rectangle) -> list
     words = []
     for pattern, column in rectangle.placed():
         weights, acts = pattern.weights(), pattern.acts(column)
-        tricks = port_tricks(part, rectangle.w_port, a_port, weights, acts)
-        options = {"known_bits": way.known_bits, "folded": way.folded, "tricks": tricks}
+        tricks = port_tricks(part, rectangle.w_port, a_port, weights, acts, way.zero)
+        options = {"known_bits": way.known_bits, "zero": way.zero, "tricks": tricks}
         word = make_word(device, part, 0, weights, acts, w_port=rectangle.w_port, **options)
         words.append(word)
     return words
@@ -44,7 +44,7 @@ def words_of(name: str, part: Part, way: Decoding, rectangle: Rectangle) -> list
 
 def as_plan(name: str, part: Part, way: Decoding, taps: int, words: list[Word]) -> PackPlan:
     bits = part.w_bits, part.a_bits
-    decoding = way.mode, way.chain, way.known_bits, way.folded
+    decoding = way.mode, way.chain, way.known_bits, way.zero
     return PackPlan(name, taps, *bits, False, *decoding, 1, 1, (part,), tuple(words))
 
 
@@ -66,8 +66,9 @@ def test_rectangles_are_covered_once_by_exact_words(run):
         assert len(words) == rectangle.words
         for word in words:
             assert violation(plan, word) is None
+            assert (way.zero == "centred") <= (word.a_sub == part.centre * sum(1 << a.offset for a in word.acts))
             assert rules.w_flush or not word.w_add
-            assert rules.a_flush or not word.a_sub
+            assert way.zero != "plain" or not word.a_sub
             for field in word.fields:
                 assert len({word.output(term) for term in field.terms}) == 1
 

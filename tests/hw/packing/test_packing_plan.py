@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw.packing.plan import Part
+from hw.packing.plan import ZEROS, Part
 from tests.packing_samples import filter_plan, flush_plan, gapped_plan, group_plan, mixed_plan
 
 
@@ -41,7 +41,7 @@ def test_an_output_is_group_row_and_column_less_tap():
 
 
 def test_c_depends_on_the_weights_where_they_are_folded_or_a_bit_is_flipped():
-    plain, folded = filter_plan(), filter_plan(folded=True)
+    plain, folded = filter_plan(), filter_plan(zero="folded")
     flushed = flush_plan(narrow=False)
     assert (plain.biased, folded.biased) == (False, True)
     assert all(word.w_add and word.a_sub for word in flushed.words)
@@ -50,16 +50,17 @@ def test_c_depends_on_the_weights_where_they_are_folded_or_a_bit_is_flipped():
     assert not replace(flushed, words=words).biased
 
 
-@given(st.integers(-9, 9), st.integers(0, 9), st.integers(1, 4), st.booleans())
-def test_spreads_are_those_of_all_products(w_lo, reach, a_bits, folded):
+@given(st.integers(-9, 9), st.integers(0, 9), st.integers(1, 4), st.sampled_from(ZEROS))
+def test_spreads_are_those_of_all_products(w_lo, reach, a_bits, zero):
     part = Part(0, 4, 0, w_lo, w_lo + reach, 0, a_bits)
     raised = [
-        w * a - part.least(folded, w)
+        w * a - part.zero_point(zero, w)
         for w, a in product(range(part.w_lo, part.w_hi + 1), range(1 << a_bits))
     ]
     assert min(raised) >= 0
-    assert max(raised) == part.spread(folded) or part.w_lo > 0 or part.w_hi < 0
-    assert max(raised) <= part.spread(folded)
+    attained = zero == "centred" or part.w_lo <= 0 <= part.w_hi
+    assert max(raised) == part.spread(zero) or not attained
+    assert max(raised) <= part.spread(zero)
 
 
 def test_a_plan_is_a_value():

@@ -14,7 +14,7 @@ from hw.device import DSPS, dsp
 from hw.intmath import ceil_div
 from hw.packing.emulate import constants, emulate, emulate_word, expected, increments
 from hw.packing.geometry import Cut, make_word, parts
-from hw.packing.plan import ActLane, PackError, PackPlan, Part, WeightLane, Word
+from hw.packing.plan import ZEROS, ActLane, PackError, PackPlan, Part, WeightLane, Word
 from hw.packing.prove import (
     alone,
     certify,
@@ -66,13 +66,13 @@ KNOWN_BAD = {
         3, 4, 4, stride=11, known_bits=1, mode="chain", chain=10
     ),
     "K3 w4a4 3x2, full range, folded: nine lowest weights are more than nine highest": filter_plan(
-        3, 4, 4, stride=11, narrow=False, folded=True, mode="chain", chain=9
+        3, 4, 4, stride=11, narrow=False, zero="folded", mode="chain", chain=9
     ),
     "K3 w4a4 3x2 canary: four carries for three": filter_plan(
-        3, 4, 4, stride=6, folded=True, known_bits=2, mode="canary", chain=4000
+        3, 4, 4, stride=6, zero="folded", known_bits=2, mode="canary", chain=4000
     ),
     "K1 w4a4 2x2 canary: 313 products in a top lane for 312": group_plan(
-        stride=11, folded=True, known_bits=1, mode="canary", chain=313
+        stride=11, zero="folded", known_bits=1, mode="canary", chain=313
     ),
 }  # fmt: skip
 
@@ -102,10 +102,10 @@ def test_message_names_plan_reason_and_operands():
         filter_plan(3, 2, 2, stride=5, columns=5, w_port=18),
         filter_plan(3, 5, 3, stride=10, narrow=False),
         filter_plan(3, 4, 4, stride=11, known_bits=1, mode="chain", chain=9),
-        filter_plan(3, 4, 4, stride=7, folded=True, known_bits=2, mode="canary", chain=4000),
-        group_plan(stride=11, folded=True, known_bits=1, mode="canary", chain=312),
+        filter_plan(3, 4, 4, stride=7, zero="folded", known_bits=2, mode="canary", chain=4000),
+        group_plan(stride=11, zero="folded", known_bits=1, mode="canary", chain=312),
         filter_plan(3, 8, 2, stride=7, columns=4, w_port=18, known_bits=1, cut=Cut("w", 4)),
-        filter_plan(3, 6, 6, stride=10, narrow=False, folded=True, cut=Cut("w", 3, True)),
+        filter_plan(3, 6, 6, stride=10, narrow=False, zero="folded", cut=Cut("w", 3, True)),
     ],
 )
 def test_good_neighbours_of_the_bad_plans_are_proven(plan):
@@ -118,7 +118,7 @@ def test_good_neighbours_of_the_bad_plans_are_proven(plan):
 # The words' operands -----------------------------------------------------------------------------
 
 
-ALONG_ACTS = group_plan(w_bits=2, a_bits=6, groups=1, columns=3, folded=True, stride=6)
+ALONG_ACTS = group_plan(w_bits=2, a_bits=6, groups=1, columns=3, zero="folded", stride=6)
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ def test_an_overflow_that_extreme_words_hide_is_found(ports, part, hidden, shown
     """The port is off by 2^14, times 1024 it is 0 modulo 2^24: only a unit word shows it."""
     device = dsp(toy(*ports, 24))
     lanes = (WeightLane(0, 0, 0),), (ActLane(0, 0, 0),)
-    word = make_word(device, part, 0, *lanes, w_port=ports[0], known_bits=0, folded=False)
-    cell = (device.name, 1, part.w_bits, part.a_bits, False, "every", 1, 0, False, 1, 1)
+    word = make_word(device, part, 0, *lanes, w_port=ports[0], known_bits=0, zero="plain")
+    cell = (device.name, 1, part.w_bits, part.a_bits, False, "every", 1, 0, "plain", 1, 1)
     lone = PackPlan(*cell, (part,), (word,))
     assert "too wide for a signed 14-bit port" in violation(lone, word)
     assert is_decoded(lone, *(np.array([[value]]) for value in hidden))
@@ -214,15 +214,15 @@ def carries_of_all_states(plan: PackPlan) -> list[int]:
 
 @settings(max_examples=60)
 @given(
-    st.integers(2, 3), st.integers(1, 2), st.integers(2, 4), st.booleans(), st.booleans(),
+    st.integers(2, 3), st.integers(1, 2), st.integers(2, 4), st.booleans(), st.sampled_from(ZEROS),
     st.sampled_from([((1,), 2), ((2, 1), 2), ((3,), 1)]),
 )  # fmt: skip
-def test_every_state_of_a_canary_is_reached(w_bits, a_bits, stride, narrow, folded, shape):
+def test_every_state_of_a_canary_is_reached(w_bits, a_bits, stride, narrow, zero, shape):
     """So the bound on the carries is attained: the rule is necessary for long chains."""
     taps, columns = shape
     plan = filter_plan(
         sum(taps), w_bits, a_bits, stride=stride + 2, taps=taps, columns=columns, narrow=narrow,
-        folded=folded, mode="canary", chain=1 << 20, known_bits=2,
+        zero=zero, mode="canary", chain=1 << 20, known_bits=2,
     )  # fmt: skip
     reach, bound = 0, []
     for field, above in pairwise(plan.words[0].fields):
@@ -244,7 +244,7 @@ def test_a_miscounted_carry_is_shown_by_a_filled_accumulator(plan):
 
 def test_the_canary_rule_is_not_necessary_for_a_single_product():
     """P starts empty, so the first product's carries stay below the bound for any state."""
-    plan = filter_plan(folded=True, stride=6, known_bits=2, mode="canary", chain=1)
+    plan = filter_plan(zero="folded", stride=6, known_bits=2, mode="canary", chain=1)
     with pytest.raises(PackError, match=r"up to 4 carries .* none of \d+ vectors shows it"):
         prove(plan)
     assert prove(replace(plan, mode="every")).proof.method == "exhaustive"
@@ -306,7 +306,7 @@ def rebuilt(plan: PackPlan, word: Word) -> Word:
     """Return the word with the fields that its lanes and the plan's decoding call for."""
     return make_word(
         dsp(plan.dsp), plan.parts[word.part], word.part, word.weights, word.acts,
-        w_port=word.w_port, known_bits=plan.known_bits, folded=plan.folded,
+        w_port=word.w_port, known_bits=plan.known_bits, zero=plan.zero,
         tricks=(word.w_add, word.a_sub),
     )  # fmt: skip
 
@@ -318,7 +318,7 @@ def decoded_otherwise(draw, plan: PackPlan) -> PackPlan:
             (
                 {"chain": plan.chain + draw(st.integers(1, plan.chain))},
                 {"known_bits": max(plan.known_bits - 1, 0)},
-                {"folded": not plan.folded},
+                {"zero": draw(st.sampled_from(ZEROS))},
                 {"mode": draw(st.sampled_from(("every", "chain", "canary")))},
                 {"narrow": False, "parts": parts(plan.w_bits, plan.a_bits, False, Cut())},
             )

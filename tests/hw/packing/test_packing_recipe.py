@@ -28,7 +28,7 @@ CELLS = [
 def test_a_recipe_by_hand():
     """Two weights at 0 and 18 times one activation, decoded every cycle: 2 MACs in one word."""
     pattern = Pattern(27, 1, 1, (0, 18), (0,), (0,), 1)
-    recipe = Recipe("every", 0, True, 2, 1, Cut(), (pattern,), (Place(0, 0, 0, 0, 0),))
+    recipe = Recipe("every", 0, "folded", 2, 1, Cut(), (pattern,), (Place(0, 0, 0, 0, 0),))
     plan = build(Cell("dsp48e2", 1, 8, 8, False), recipe)
     check(plan)
     assert (plan.macs_per_dsp, plan.chain, plan.groups, plan.columns) == (2, 1, 2, 1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hw.intmath import weight_range
 from hw.packing.emulate import act_slice, weight_slice
 from hw.packing.geometry import Cut, cuts, parts, port_tricks
-from hw.packing.plan import ActLane, PackError, PackPlan, Part, WeightLane
+from hw.packing.plan import ZEROS, ActLane, PackError, PackPlan, Part, WeightLane
 from hw.packing.rules import check, port_violation
 from tests.packing_samples import filter_plan
 from tests.packing_strategies import build, exact_plans, geometries, without_tricks
@@ -174,7 +174,7 @@ def test_tricks_are_found_whenever_there_are_any(case):
     low, high = min(w_words), max(w_words)
     adds = [add for add in range(-wide, wide + 1) if fits({low + add, high + add}, w_port)]
     subs = [sub for sub in (0, 1 << a_port - 1) if fits({word - sub for word in a_words}, a_port)]
-    found = port_tricks(part, w_port, a_port, weights, acts)
+    found = port_tricks(part, w_port, a_port, weights, acts, "folded")
     assert (found is not None) == bool(adds and subs)
     if found:
         assert found[0] in adds
@@ -197,7 +197,7 @@ def test_one_spare_bit_is_enough_for_full_range_weights(w_bits, gaps, negated):
     assert fits({lo * ones, hi * ones}, flush)
     lanes = tuple(WeightLane(offset, 0, 0) for offset in offsets)
     part = parts(w_bits, 1, False, Cut())[0]
-    assert port_tricks(part, flush, 18, lanes, (ActLane(0, 0, 0),))
+    assert port_tricks(part, flush, 18, lanes, (ActLane(0, 0, 0),), "folded")
 
 
 # Theorem 5: splits -------------------------------------------------------------------------------
@@ -238,11 +238,10 @@ def test_fewer_bits_and_narrow_weights_keep_a_plan_exact(given_, stride, name):
 
 
 @given(exact_plans())
-def test_folding_never_widens_a_field(plan):
+def test_folding_and_centring_never_widen_a_field(plan):
     for part in plan.parts:
         values = np.arange(part.w_lo, part.w_hi + 1)[:, None] * np.arange(part.a_hi + 1)
-        for folded in (True, False):
-            least = np.array([part.least(folded, w) for w in range(part.w_lo, part.w_hi + 1)])
-            raised = values - least[:, None]
-            assert (raised.min(), raised.max()) == (0, part.spread(folded))
-        assert part.spread(True) <= part.spread(False)
+        for zero in ZEROS:
+            raised = values - part.zero_point(zero, np.arange(part.w_lo, part.w_hi + 1))[:, None]
+            assert (raised.min(), raised.max()) == (0, part.spread(zero))
+            assert part.spread("folded") <= part.spread(zero) <= part.spread("plain")

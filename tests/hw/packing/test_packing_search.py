@@ -72,15 +72,16 @@ def test_no_offsets_pack_more_products_of_a_1x1_kernel(case):
 
 
 WAYS = (
-    Decoding("every", 0, True, 1),
-    Decoding("every", 1, True, 1),
-    Decoding("every", 2, False, 1),
-    Decoding("every", 2, True, 1),
-    Decoding("chain", 0, True, 4),
-    Decoding("chain", 2, True, 2),
-    Decoding("canary", 1, True, 16),
-    Decoding("canary", 2, False, 16),
-    Decoding("canary", 2, True, 16),
+    Decoding("every", 0, "folded", 1),
+    Decoding("every", 1, "folded", 1),
+    Decoding("every", 2, "plain", 1),
+    Decoding("every", 2, "folded", 1),
+    Decoding("chain", 0, "folded", 4),
+    Decoding("chain", 2, "folded", 2),
+    Decoding("canary", 1, "folded", 16),
+    Decoding("canary", 2, "plain", 16),
+    Decoding("canary", 2, "folded", 16),
+    Decoding("every", 2, "centred", 1),
 )
 PORTS = ((10, 8, 20), (9, 9, 18), (11, 7, 22))
 SMALL = list(product(PORTS, (2, 3), (2, 3), (False, True), WAYS))
@@ -108,7 +109,7 @@ def test_no_words_of_equal_runs_are_faster_for_a_kernel_of_three(case):
 
 def test_irregular_words_may_be_faster():
     """Runs of two taps and one: the bound counts them out, and so does the search."""
-    ports, way = (10, 8, 20), Decoding("chain", 1, True, 2)
+    ports, way = (10, 8, 20), Decoding("chain", 1, "folded", 2)
     found, bound = search_and_bound(ports, 3, 3, 1, False, way)
     assert found == pytest.approx(36 / 7) == bound
     device = dsp(toy(*ports))
@@ -159,7 +160,7 @@ EIGHT_BITS = {
 @pytest.mark.parametrize("name", EIGHT_BITS)
 def test_every_dsp_has_plans_that_survive_emulation(name):
     for bits in ((2, 3), (5, 4), (8, 8)):
-        best, *others = search(name, 3, *bits, False, known_bits=0, folded=True)
+        best, *others = search(name, 3, *bits, False, known_bits=0, zero="folded")
         for plan in (best, *others[::4]):
             assert prove(plan, limit=1 << 10).dsp == name
     assert search(name, 1, 8, 8, False, known_bits=0)[0].macs_per_dsp >= EIGHT_BITS[name]
@@ -230,17 +231,17 @@ def test_every_layer_finds_a_plan(cell):
 
 
 def test_options_restrict_the_plans():
-    plans = search("dsp48e2", 3, 4, 4, mode="chain", chain=20, known_bits=1, folded=False)
+    plans = search("dsp48e2", 3, 4, 4, mode="chain", chain=20, known_bits=1, zero="plain")
     assert plans
     for plan in plans:
-        assert (plan.mode, plan.folded, plan.biased) == ("chain", False, False)
+        assert (plan.mode, plan.zero, plan.biased) == ("chain", "plain", False)
         assert plan.chain >= 20
         assert plan.known_bits <= 1
 
 
 def test_rates_are_those_of_the_fewest_words():
     """Cuts, tiles and parts add up: w5a4, three taps, decoded every cycle with two known bits."""
-    cell, (way,) = Cell("dsp48e2", 3, 5, 4, False), (Decoding("every", 2, True, 1),)
+    cell, (way,) = Cell("dsp48e2", 3, 5, 4, False), (Decoding("every", 2, "folded", 1),)
     words, chosen = cell_words(cell, (way,))
     best = search("dsp48e2", 3, 5, 4, False, mode="every", known_bits=2)[0]
     assert float(best.macs_per_dsp) == best_rate(words[0], 3)

@@ -74,7 +74,7 @@ def test_lanes_one_by_one_prove_what_the_whole_word_proves(plan):
 )
 def test_lost_field_values_are_quoted(mode, chain, stride):
     t = 2 if mode == "canary" else 0
-    plan = filter_plan(folded=True, stride=stride, mode=mode, chain=chain, known_bits=t)
+    plan = filter_plan(zero="folded", stride=stride, mode=mode, chain=chain, known_bits=t)
     with pytest.raises(PackError, match=r"z3 finds that the field values \[\d+, .*\] are decoded"):
         smt(plan)
 
@@ -87,7 +87,7 @@ def test_only_the_lowest_field_may_be_closer_than_the_known_bits(mode, offsets, 
     device, part = dsp("dsp48e2"), parts(2, 1, True, Cut())[0]
     acts = tuple(ActLane(offset, 0, 0) for offset in offsets)
     word = make_word(
-        device, part, 0, (WeightLane(0, 0, 0),), acts, w_port=27, known_bits=3, folded=True
+        device, part, 0, (WeightLane(0, 0, 0),), acts, w_port=27, known_bits=3, zero="folded"
     )
     cell = (device.name, 1, 2, 1, True, mode, 1, 3, True, 1, 1)
     assert (lost(PackPlan(*cell, (part,), (word,))) is None) == exact
@@ -95,11 +95,11 @@ def test_only_the_lowest_field_may_be_closer_than_the_known_bits(mode, offsets, 
 
 def test_the_top_of_a_canary_is_not_forgotten():
     plan = filter_plan(
-        folded=True, stride=13, mode="canary", chain=1 << 14, known_bits=1, taps=(2, 1)
+        zero="folded", stride=13, mode="canary", chain=1 << 14, known_bits=1, taps=(2, 1)
     )
     assert smt(plan).proof.method == "z3"
     plan = filter_plan(
-        folded=True, stride=13, mode="canary", chain=1 << 22, known_bits=1, taps=(2, 1)
+        zero="folded", stride=13, mode="canary", chain=1 << 22, known_bits=1, taps=(2, 1)
     )
     with pytest.raises(PackError, match=r"top field's sums reach \d+ in 22 bits"):
         smt(plan)

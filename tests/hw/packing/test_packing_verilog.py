@@ -20,32 +20,44 @@ from tests.packing_samples import filter_plan, gapped_plan, group_plan, mixed_pl
 # Exact plans of every family; strides are the least ones of the decode rule.
 PLANS = {
     "every": filter_plan(),
-    "every, folded": filter_plan(folded=True, stride=9),
+    "every, folded": filter_plan(zero="folded", stride=9),
     "every, two words": filter_plan(kernel=5, taps=(3, 2)),
-    "every, t = 1": filter_plan(known_bits=1, folded=True, stride=8),
+    "every, t = 1": filter_plan(known_bits=1, zero="folded", stride=8),
     "every, t = 1, constant zero point": filter_plan(known_bits=1, stride=9),
-    "every, t = 2": filter_plan(known_bits=2, folded=True, stride=7),
+    "every, t = 2": filter_plan(known_bits=2, zero="folded", stride=7),
     "every, t = 2, constant zero point": filter_plan(known_bits=2, stride=8),
-    "every, wide side swapped": group_plan(folded=True, stride=7, known_bits=1, w_port=18),
-    "chain": filter_plan(mode="chain", chain=4, folded=True, stride=11),
-    "chain, t = 2": filter_plan(mode="chain", chain=3, known_bits=2, folded=True, stride=9),
+    "every, wide side swapped": group_plan(zero="folded", stride=7, known_bits=1, w_port=18),
+    "chain": filter_plan(mode="chain", chain=4, zero="folded", stride=11),
+    "chain, t = 2": filter_plan(mode="chain", chain=3, known_bits=2, zero="folded", stride=9),
     "chain, one decoding": filter_plan(
-        w_bits=2, a_bits=2, mode="chain", chain=400, folded=True, stride=12, taps=(2, 1), columns=2
+        w_bits=2,
+        a_bits=2,
+        mode="chain",
+        chain=400,
+        zero="folded",
+        stride=12,
+        taps=(2, 1),
+        columns=2,
     ),
-    "weights split": filter_plan(w_bits=6, cut=Cut("w", 3), stride=10, folded=True),
+    "weights split": filter_plan(w_bits=6, cut=Cut("w", 3), stride=10, zero="folded"),
     "weights split, signed": filter_plan(
-        w_bits=6, cut=Cut("w", 3, True), stride=10, folded=True, known_bits=1, narrow=False
+        w_bits=6, cut=Cut("w", 3, True), stride=10, zero="folded", known_bits=1, narrow=False
     ),
-    "activations split": filter_plan(a_bits=6, cut=Cut("a", 3), stride=9, folded=True),
-    "flush, folded": group_plan(stride=12, w_bits=3, a_bits=3, narrow=False, folded=True),
+    "activations split": filter_plan(a_bits=6, cut=Cut("a", 3), stride=9, zero="folded"),
+    "flush, folded": group_plan(stride=12, w_bits=3, a_bits=3, narrow=False, zero="folded"),
     "flush": group_plan(stride=12, w_bits=3, a_bits=3, narrow=False),
-    "flipped bit": group_plan(groups=1, stride=14, known_bits=1, folded=True, narrow=False),
-    "canary, t = 1": filter_plan(mode="canary", known_bits=1, folded=True, stride=9, chain=1000),
-    "canary, t = 2": filter_plan(mode="canary", known_bits=2, folded=True, stride=8, chain=1000),
-    "canary, short": filter_plan(mode="canary", known_bits=2, folded=True, stride=8, chain=50),
+    "centred": group_plan(stride=8, zero="centred"),
+    "centred, t = 4": filter_plan(a_bits=3, known_bits=4, zero="centred", stride=4),
+    "centred canary": filter_plan(
+        mode="canary", known_bits=2, zero="centred", stride=8, chain=1000
+    ),
+    "flipped bit": group_plan(groups=1, stride=14, known_bits=1, zero="folded", narrow=False),
+    "canary, t = 1": filter_plan(mode="canary", known_bits=1, zero="folded", stride=9, chain=1000),
+    "canary, t = 2": filter_plan(mode="canary", known_bits=2, zero="folded", stride=8, chain=1000),
+    "canary, short": filter_plan(mode="canary", known_bits=2, zero="folded", stride=8, chain=50),
     "canary, constant zero point": filter_plan(mode="canary", known_bits=2, stride=9, chain=1000),
-    "canary, t = 3": filter_plan(mode="canary", known_bits=3, folded=True, stride=5, chain=1000),
-    "canary, t = 4": filter_plan(mode="canary", known_bits=4, folded=True, stride=4, chain=1000),
+    "canary, t = 3": filter_plan(mode="canary", known_bits=3, zero="folded", stride=5, chain=1000),
+    "canary, t = 4": filter_plan(mode="canary", known_bits=4, zero="folded", stride=4, chain=1000),
     "mixed": mixed_plan(stride=3),
     "mixed, t = 2": mixed_plan(stride=2, known_bits=2),
     "gapped": gapped_plan(stride=4),
@@ -111,7 +123,7 @@ def operands(plan, word, sequences: int, rng) -> tuple[np.ndarray, np.ndarray]:
 def stored(plan, word, weights) -> np.ndarray:
     """Return what is kept beside the weights: C without the activations, `[sequences, N]`."""
     part = plan.parts[word.part]
-    least = np.vectorize(lambda weight: part.least(plan.folded, int(weight)))(weights)
+    least = part.zero_point(plan.zero, weights)
     ones = sum(1 << lane.offset for lane in word.acts)
     return word.a_sub * combine(word.weights, weights) - combine(word.weights, least) * ones
 

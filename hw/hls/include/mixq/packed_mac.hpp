@@ -8,7 +8,7 @@
 //   `w_signed`, `w_add`, `w_offset(i)`   weight slices and where the `w_lanes` lanes lie
 //   `a_low`, `a_bits`                    which bits of an activation are its slice
 //   `a_sub`, `a_offset(j)`               and where the `a_lanes` lanes lie
-//   `least`                              z of plan.py for a product of slices, unless folded
+//   `least`, `centre`                    z of plan.py = least + centre w, unless folded
 //   `field_offset(k)`, `field_bits(k)`   slices of the accumulator, `fields` of them, from low up
 //   `product_field(i * a_lanes + j)`     field of the product of lanes i and j
 #ifndef MIXQ_PACKED_MAC_HPP
@@ -76,7 +76,9 @@ void add_known(const ap_uint<BITS> (&w)[W_LANES], const ap_uint<A_BITS> (&a)[A_L
   for (int i = 0; i < W::w_lanes; ++i) {
 #pragma HLS UNROLL
     const int slice = weight_slice<W>(w[i]);
-    const int least = !C::folded ? W::least : slice < 0 ? slice * A_MAX : 0;
+    const int least = !C::folded ? W::least + W::centre * slice
+                      : slice < 0  ? slice * A_MAX
+                                   : 0;
     for (int j = 0; j < W::a_lanes; ++j) {
 #pragma HLS UNROLL
       known[W::product_field(i * W::a_lanes + j)] +=
