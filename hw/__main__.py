@@ -9,9 +9,10 @@ from pathlib import Path
 
 from hw.device import DSPS
 from hw.packing.decoding import ASKED
-from hw.packing.plan import PackError
+from hw.packing.plan import PackError, PackPlan
 
 INTERRUPTED = 130
+PROOFS = ("rules", "emulation", "z3")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,6 +41,13 @@ def parser() -> argparse.ArgumentParser:
         "--known-bits", type=int, default=2, help="known low bits, at most; 3 and 4: canary only"
     )
     packing.add_argument("--narrow", action="store_true", help="weights without -2^(b-1)")
+    packing.add_argument(
+        "--proof",
+        choices=PROOFS,
+        default="rules",
+        help="how every plan is proven: the rules in exact integers, emulated operands as well, or "
+        "the decoders' formulas by z3 (extra 'proof')",
+    )
     output = packing.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print every plan as JSON")
     output.add_argument("--png", type=Path, help="write a heat map beside the published table")
@@ -60,11 +68,26 @@ def packing(options: argparse.Namespace) -> str:
         chain=options.chain,
         known_bits=options.known_bits,
     )
+    cells = {bits: _proven(plan, options.proof) for bits, plan in cells.items()}
     if options.png is not None:
         write_heatmap(options.png, cells, options.mode)
     if options.json:
         return "[\n" + ",\n".join(json.dumps(as_json(plan)) for plan in cells.values()) + "\n]"
     return as_text(cells, options.mode)
+
+
+def _proven(plan: PackPlan, proof: str) -> PackPlan:
+    """Return a plan, whose rules are proven already, with the proof asked for."""
+    from hw.packing.prove import prove
+    from hw.packing.smt import smt
+
+    match proof:
+        case "emulation":
+            return prove(plan)
+        case "z3":
+            return smt(plan)
+        case _:
+            return plan
 
 
 def main(arguments: list[str]) -> int:

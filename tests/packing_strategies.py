@@ -14,6 +14,10 @@ from hw.packing.plan import ZEROS, PackError, PackPlan
 from hw.packing.rules import check, malformed
 from tests.packing_samples import filter_plan, group_plan
 
+COUNTEREXAMPLE = (
+    r"counterexample \(N = \d+(, the last product shown)?\): weights \[.*\], "
+    r"activations \[.*\] give -?\d+, want -?\d+, at output"
+)
 TAPS = {1: [(1,)], 3: [(3,), (2, 1), (1, 1, 1)], 5: [(5,), (3, 2)]}
 
 

@@ -48,16 +48,16 @@ class Prices:
 # Fitted to yosys 0.70, `synth_xilinx -family xcup`, by `python -m experiments.synth_packing`;
 # experiments/results/packing-synthesis.json has the versions, the plans and every measurement.
 PRICES = Prices(
-    xor=1.045,
-    known=((0.83, -2.818), (1.076, -1.606), (1.58, -6.443)),
-    lone=1.013,
-    compare=1.764,
-    counter=1.025,
-    overlap=1.124,
-    accumulator=1.006,
-    constant=1.006,
+    xor=1.018,
+    known=((0.806, -2.704), (1.048, -0.981), (1.544, -6.15)),
+    lone=0.995,
+    compare=1.795,
+    counter=1.028,
+    overlap=1.09,
+    accumulator=1.029,
+    constant=1.034,
 )
-ERROR_BAND = 0.07
+ERROR_BAND = 0.08
 """Relative error of `lut_per_mac` that nine of ten held-out plans stay below."""
 
 
@@ -187,22 +187,27 @@ def _shape(word: Word) -> tuple[int, ...]:
     return word.part, word.w_add, *[f.offset for f in fields], *[f.spread for f in fields]
 
 
-def per_mac(plan: PackPlan, luts: Sequence[float], link: int = LINK) -> float:
+def per_mac(
+    plan: PackPlan, luts: Sequence[float], link: int = LINK, steps: int | None = None
+) -> float:
     """Return LUTs per useful product from those of every shape (estimated or synthesised).
 
-    The words run in turn, so the greatest shape counts; others add multiplexers of their fields.
+    `steps`: words of the tile, if `plan` holds only those of different kinds. The words run in
+    turn, so the greatest shape counts; others add multiplexers of their fields.
     """
     products = interval(plan)
     fields = [sum(sum_bits(field, products) for field in word.fields) for word in shapes(plan)]
     switched = MULTIPLEXER_LUTS * (sum(fields) - max(fields)) / sharing(plan, link)
     macs = plan.kernel * plan.groups * plan.columns
-    return (max(luts) + switched) * len(plan.words) / macs
+    return (max(luts) + switched) * (steps or len(plan.words)) / macs
 
 
-def lut_per_mac(plan: PackPlan, prices: Prices = PRICES, link: int = LINK) -> float:
+def lut_per_mac(
+    plan: PackPlan, prices: Prices = PRICES, link: int = LINK, steps: int | None = None
+) -> float:
     """Return LUT6 per useful multiply-accumulate to 3 decimals, with `link` DSPs in cascade.
 
-    Right to about `ERROR_BAND` (both ways).
+    Right to about `ERROR_BAND` (both ways). `steps` as for `per_mac`.
     """
     luts = [word_luts(plan, word, prices, link) for word in shapes(plan)]
-    return round(per_mac(plan, luts, link), 3)
+    return round(per_mac(plan, luts, link, steps), 3)

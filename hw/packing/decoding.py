@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ways to decode a word, and what each of them demands of the word's offsets."""
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, get_args
 
@@ -9,7 +10,8 @@ from hw.device import Dsp
 from hw.packing.plan import ZEROS, Mode, PackError, Part, Zero
 
 LONGEST_CHAIN = 1 << 12  # decoding less often than that saves nothing any more
-CANARY_CHAINS = (1 << 12, 1 << 8, 1 << 6, 1 << 4)
+COARSE_CHAIN = 1 << 8  # a usual reduction: longer chains are told apart by factors of two
+LEAST_CANARY = 1 << 4  # products; canaries are there for long sums
 MOST_KNOWN_BITS = {"every": 2, "chain": 2, "canary": 4}
 ANY_PART = 2  # known bits that every slice may give, even one of a single bit
 
@@ -33,7 +35,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How the words of a plan are decoded, see PackPlan; `chain` must at least be possible.
+    """How the words of a plan are decoded, see PackPlan; `chain` products must fit into P.
 
     Only a folded plan may flip the top activation bit: that makes C depend on the weights, which
     plain and centred plans are there to avoid.
@@ -43,6 +45,11 @@ class Decoding:
     known_bits: int
     zero: Zero
     chain: int
+
+    @property
+    def family(self) -> tuple[Mode, int, Zero]:
+        """Everything but the chain."""
+        return self.mode, self.known_bits, self.zero
 
     def gap_bits(self, spread: int) -> int:
         """Return the least distance from a field of `spread` per product to the next field.
@@ -77,6 +84,25 @@ class Decoding:
         return self.known_bits <= max(ANY_PART, min(part.w_bits, part.a_bits))
 
 
+def ladder(way: Decoding, part: Part, kernel: int) -> tuple[Decoding, ...]:
+    """Return `way` with the greatest chains that words of a part can hold by each set of gaps.
+
+    A field of n products grows by a bit as soon as its chain passes (2^bits - 1) // (n spread), so
+    that words for any other chain are those for the next one here. From `way.chain` to the first
+    one that is not below LONGEST_CHAIN; beyond COARSE_CHAIN those of n = 1 only.
+    """
+    spread = part.spread(way.zero)
+    if way.mode == "every" or not spread:
+        return (way,)
+    last = max(way.chain, LONGEST_CHAIN)
+    terms = range(1, kernel + 1) if way.mode == "chain" else (1,)
+    longest = (2 * last * kernel * spread).bit_length()
+    greatest = ((n, ((1 << k) - 1) // (n * spread)) for k in range(1, longest + 1) for n in terms)
+    chains = sorted({chain for n, chain in greatest if n == 1 or chain <= COARSE_CHAIN})
+    first, end = bisect_left(chains, way.chain), bisect_left(chains, last)
+    return tuple(replace(way, chain=chain) for chain in chains[first : end + 1])
+
+
 @cache
 def decodings(
     device: Dsp,
@@ -85,7 +111,7 @@ def decodings(
     known_bits: int = MOST_KNOWN_BITS["canary"],
     zero: Zero | None = None,
 ) -> tuple[Decoding, ...]:
-    """Return the decodings of a device, cheapest hardware first.
+    """Return the decodings of a device with the shortest chains they may have.
 
     `chain`: products that P must hold at least; `known_bits`: at most; `zero`: None for all.
     Raises PackError for an unknown mode, `chain` < 1 or `known_bits` outside 0..4.
@@ -98,23 +124,18 @@ def decodings(
     if not 0 <= known_bits <= most:
         raise PackError(f"known_bits {known_bits} must lie in 0..{most}")
     least = max(chain, device.summed)
-    doublings = {1 << n for n in range(1, LONGEST_CHAIN.bit_length())}
-    chains: dict[Mode, set[int]] = {
-        "every": {1} if least == 1 else set(),
-        "chain": {max(least, 2), *(n for n in doublings if n > least)},
-        # A canary counts the carries of single products, each with its C.
-        "canary": {max(chain, n) for n in CANARY_CHAINS},
-    }
-    if not device.accumulates:
-        chains["chain"] = set()
-    if not device.w_mux or device.multipliers > 1:
-        chains["canary"] = set()
+    chains: dict[Mode, int] = {}
+    if least == 1:
+        chains["every"] = 1
+    if device.accumulates:
+        chains["chain"] = max(least, 2)
+    if device.w_mux and device.multipliers == 1:  # it counts the carries of single products
+        chains["canary"] = max(chain, LEAST_CANARY)
     return tuple(
         Decoding(name, t, point, length)
         for t in range(known_bits + 1)
         for point in ZEROS
-        for name in ("every", "chain", "canary")
+        for name, length in chains.items()
         if mode in ("best", name) and t <= MOST_KNOWN_BITS[name] and zero in (None, point)
         if t or name != "canary"
-        for length in sorted(chains[name], reverse=True)
     )

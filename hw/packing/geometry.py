@@ -59,42 +59,37 @@ def port_tricks(
     acts: tuple[ActLane, ...],
     zero: Zero,
 ) -> tuple[int, int] | None:
-    """Return (w_add, a_sub) with which both words fit their ports, None if no pair does.
+    """Return (w_add, a_sub) with which both words fit their ports, None if no pair does."""
+    w_add = weight_shift(part, w_port, sum(1 << lane.offset for lane in weights))
+    a_sub = act_shift(part, a_port, sum(1 << lane.offset for lane in acts), zero)
+    return None if w_add is None or a_sub is None else (w_add, a_sub)
 
-    w_add is 0 if possible, else the smallest power of two (of either sign), else the smallest
-    integer. docs/packing.md, section 2.
+
+def weight_shift(part: Part, port: int, ones: int) -> int | None:
+    """Return w_add of a word with `ones` = sum 2^o_i, None if it does not fit its port.
+
+    0 if possible, else the smallest power of two (of either sign), else the smallest integer.
+    docs/packing.md, section 2.
     """
-    return port_shifts(
-        part,
-        w_port,
-        a_port,
-        sum(1 << lane.offset for lane in weights),
-        sum(1 << lane.offset for lane in acts),
-        zero,
-    )
-
-
-def port_shifts(
-    part: Part, w_port: int, a_port: int, w_ones: int, a_ones: int, zero: Zero
-) -> tuple[int, int] | None:
-    """Return what `port_tricks` does for words with `w_ones` = sum 2^o_i, `a_ones` = sum 2^p_j."""
-    half = 1 << (w_port - 1)
-    low, high = -half - part.w_lo * w_ones, half - 1 - part.w_hi * w_ones  # of w_add
-    half_a = 1 << (a_port - 1)
-    if zero == "centred":
-        a_sub = part.centre * a_ones
-        too_wide = a_sub > half_a or part.a_hi * a_ones - a_sub >= half_a
-    else:
-        a_sub = 0 if part.a_hi * a_ones < half_a else half_a
-        too_wide = part.a_hi * a_ones >= 2 * half_a
-    if low > high or too_wide:
+    half = 1 << (port - 1)
+    low, high = -half - part.w_lo * ones, half - 1 - part.w_hi * ones  # of w_add
+    if low > high:
         return None
     least = max(low, min(high, 0))
     if least == 0:
-        return 0, a_sub
+        return 0
     power = 1 << (abs(least) - 1).bit_length()  # C = -w_add A' is then wiring
     shift = power if least > 0 else -power
-    return (shift if low <= shift <= high else least), a_sub
+    return shift if low <= shift <= high else least
+
+
+def act_shift(part: Part, port: int, ones: int, zero: Zero) -> int | None:
+    """Return a_sub of a word with `ones` = sum 2^p_j, None if it does not fit its port."""
+    half, greatest = 1 << (port - 1), part.a_hi * ones
+    if zero == "centred":
+        a_sub = part.centre * ones
+        return a_sub if a_sub <= half and greatest - a_sub < half else None
+    return None if greatest >= 2 * half else half * (greatest >= half)
 
 
 def make_word(

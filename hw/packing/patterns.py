@@ -10,14 +10,15 @@ the offsets of small ports finds no faster words of that kind (tests/packing_bou
 ones, a run of two taps beside one of one, are faster there in 2 % of the cases, and not tried.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from operator import attrgetter
 from typing import NamedTuple
 
 from hw.intmath import signed_bits
 from hw.packing.decoding import Rules
-from hw.packing.geometry import port_shifts
+from hw.packing.geometry import act_shift, weight_shift
 from hw.packing.plan import ActLane, Part, WeightLane
 from hw.packing.tiling import (
     LARGEST_COLUMNS,
@@ -109,9 +110,12 @@ class Rectangle(NamedTuple):
                 yield pattern, repeat * self.period + first
 
 
-@dataclass(frozen=True)
-class Level:
-    """Lanes inside and of the filter level: offsets so far and the top offset on both sides."""
+class Level(NamedTuple):
+    """Lanes inside and of the filter level: offsets so far and the top offset on both sides.
+
+    `w_ones`, `a_ones`: sum of 2^offset of the filter level alone, over its taps and over those
+    columns of a set for which it is greatest.
+    """
 
     stride: int
     groups: Offsets
@@ -121,6 +125,8 @@ class Level:
     span: int
     w_top: int
     a_top: int
+    w_ones: int
+    a_ones: int
 
 
 def rectangles(
@@ -136,7 +142,7 @@ def rectangles(
         w_bits = (part.w_hi - part.w_lo).bit_length()
     w_room, a_room = ports[0] - w_bits, ports[1] - part.a_bits - (rules.zero == "plain")
     best: dict[tuple[int, int], tuple[int, int, Rectangle]] = {}
-    for level in filter_levels(taps, w_room, a_room, rules):
+    for level in filter_levels(taps, w_room, a_room, rules.gaps, rules.highest):
         height = level.w_top + level.a_top
         step = height + rules.gaps[0]
         for w_spare, a_spare in ((0, 0), (1, 0), (0, 1), (1, 1)):
@@ -154,12 +160,19 @@ def rectangles(
     return {size: rectangle for size, (_, _, rectangle) in best.items()}
 
 
-def filter_levels(taps: int, w_room: int, a_room: int, rules: Rules) -> Iterator[Level]:
-    """Yield every nest of inner digits and filter level whose lanes' tops fit the rooms."""
-    if min(w_room, a_room) < 0:
-        return
+@lru_cache(1 << 16)
+def filter_levels(
+    taps: int, w_room: int, a_room: int, gaps: tuple[int, ...], highest: int
+) -> tuple[Level, ...]:
+    """Return every nest of inner digits and filter level whose lanes' tops fit the rooms."""
+    return tuple(_levels(taps, w_room, a_room, gaps, highest)) if min(w_room, a_room) >= 0 else ()
+
+
+def _levels(
+    taps: int, w_room: int, a_room: int, gaps: tuple[int, ...], highest: int
+) -> Iterator[Level]:
     for most in range(1, taps + 1):
-        gap = rules.gaps[most - 1]
+        gap = gaps[most - 1]
         for groups, blocks in boxes() if taps > 1 else boxes(1):
             stride = len(groups) * len(blocks) * gap
             if (taps - 1) * stride > w_room:
@@ -167,16 +180,19 @@ def filter_levels(taps: int, w_room: int, a_room: int, rules: Rules) -> Iterator
             w_top, inner = groups[-1] * gap + (taps - 1) * stride, blocks[-1] * gap
             if w_top > w_room or inner > a_room or len(groups) > LARGEST_GROUPS:
                 continue
-            scaled = [tuple(gap * offset for offset in side) for side in (groups, blocks)]
+            scaled = _scaled(groups, gap), _scaled(blocks, gap)
             spans = range(1, (a_room - inner) // stride + 2) if taps > 1 else (1,)
             for span in spans:
                 a_top = inner + (span - 1) * stride
-                if w_top + a_top > rules.highest:
+                if w_top + a_top > highest:
                     break
                 for period, sets in column_tilings(taps, most, span):
-                    yield Level(stride, *scaled, period, sets, span, w_top, a_top)
+                    w_ones = _ones(_scaled((*range(taps),), stride))
+                    tops = w_top, a_top, w_ones, _most_ones(sets, stride)
+                    yield Level(stride, *scaled, period, sets, span, *tops)
 
 
+@cache
 def _combined(inner: Offsets, outer: Offsets, step: int) -> Offsets:
     return tuple(step * high + low for high in outer for low in inner)
 
@@ -193,39 +209,40 @@ def _record(
 ) -> bool:
     """Keep the rectangles of these lanes that beat what is there; False if a port refuses one."""
     groups = groups[:LARGEST_GROUPS]
-    legal = True
+    legal, w_fits = True, None
+    apart = level.span + taps - 1
     for count in range(len(blocks), 0, -1):
-        apart = level.span + taps - 1
         repeats = -(-apart // level.period) if count > 1 else 1
         size = len(groups), level.period * repeats * count
         if size[1] > LARGEST_COLUMNS:
             continue
-        top = groups[-1] + blocks[count - 1]
-        cost = repeats * len(level.sets), top
+        cost = repeats * len(level.sets), groups[-1] + blocks[count - 1]
         if size in best and best[size][:2] <= cost:
             continue
-        rectangle = Rectangle(
-            ports[0], taps, level.stride, groups, blocks[:count], level.sets, level.period, repeats
-        )
-        if all(fits(part, ports, rectangle, columns, rules) for columns in level.sets):
-            best[size] = (*cost, rectangle)
-        else:
+        if w_fits is None:
+            w_add = weight_shift(part, ports[0], _ones(groups) * level.w_ones)
+            w_fits = w_add is not None and (rules.w_flush or not w_add)
+        if not w_fits:
+            return False
+        a_sub = act_shift(part, ports[1], _ones(blocks[:count]) * level.a_ones, rules.zero)
+        if a_sub is None or (a_sub and rules.zero == "plain"):
             legal = False
+            continue
+        words = taps, level.stride, groups, blocks[:count], level.sets, level.period, repeats
+        best[size] = (*cost, Rectangle(ports[0], *words))
     return legal
 
 
-def fits(
-    part: Part, ports: tuple[int, int], words: Rectangle, columns: Offsets, rules: Rules
-) -> bool:
-    """Tell whether the words of one column set fit their ports with the tricks `rules` allow."""
-    w_ones = _ones(words.groups) * _ones(range(0, words.taps * words.stride, words.stride))
-    first = columns[0]
-    a_ones = _ones(words.blocks) * _ones(words.stride * (at - first) for at in columns)
-    shifts = port_shifts(part, *ports, w_ones, a_ones, rules.zero)
-    if shifts is None or (shifts[0] and not rules.w_flush):
-        return False
-    return not shifts[1] or rules.zero != "plain"
+@cache
+def _scaled(offsets: Offsets, stride: int) -> Offsets:
+    return tuple(stride * offset for offset in offsets)
 
 
-def _ones(offsets: Iterable[int]) -> int:
+@cache
+def _most_ones(sets: tuple[Offsets, ...], stride: int) -> int:
+    return max(_ones(_scaled(tuple(at - c[0] for at in c), stride)) for c in sets)
+
+
+@cache
+def _ones(offsets: Offsets) -> int:
     return sum(1 << offset for offset in offsets)

@@ -167,9 +167,9 @@ class Word:
 
 @dataclass(frozen=True)
 class Proof:
-    """How exactness was shown: `method`, number of operand vectors tried, words of explanation."""
+    """How exactness was shown: `method`, number of operand vectors emulated, explanation."""
 
-    method: Literal["exhaustive", "interval", "sampled", "z3"]
+    method: Literal["exhaustive", "interval", "z3"]
     vectors: int
     statement: str
 

@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -68,11 +69,15 @@ def build(cell: Cell, recipe: Recipe) -> PackPlan:
     Whether the plan is exact is the business of `rules`.
     """
     slices = cell.parts(recipe.cut)
-    words = tuple(
-        pack(cell.dsp, slices[place.part], recipe.patterns[place.pattern], place, recipe)
-        for place in recipe.places
-    )
-    plan = PackPlan(
+    words = tuple(pack(cell, recipe, slices, place) for place in recipe.places)
+    plan = _plan(cell, recipe, slices, words)
+    return replace(plan, lut_per_mac=lut_per_mac(plan))
+
+
+def _plan(
+    cell: Cell, recipe: Recipe, slices: tuple[Part, ...], words: tuple[Word, ...]
+) -> PackPlan:
+    return PackPlan(
         cell.dsp,
         cell.kernel,
         cell.w_bits,
@@ -88,7 +93,25 @@ def build(cell: Cell, recipe: Recipe) -> PackPlan:
         words,
         dsp(cell.dsp).multipliers,
     )
-    return replace(plan, lut_per_mac=lut_per_mac(plan))
+
+
+def outline(cell: Cell, recipe: Recipe) -> PackPlan:
+    """Return the plan with one word of each pattern and part, unlabelled: enough for its price."""
+    slices = cell.parts(recipe.cut)
+    kinds = dict.fromkeys((place.pattern, place.part) for place in recipe.places)
+    words = tuple(
+        unlabelled(
+            cell.dsp,
+            slices[part],
+            part,
+            recipe.patterns[pattern],
+            recipe.known_bits,
+            recipe.zero,
+        )
+        for pattern, part in kinds
+    )
+    plan = _plan(cell, recipe, slices, words)
+    return replace(plan, lut_per_mac=lut_per_mac(plan, steps=len(recipe.places)))
 
 
 def longest_chain(mode: Mode, words: Sequence[Word]) -> int:
@@ -99,12 +122,23 @@ def longest_chain(mode: Mode, words: Sequence[Word]) -> int:
     return min(((1 << field.bits) - 1) // field.spread for fields in read for field in fields)
 
 
-def pack(dsp_name: str, part: Part, pattern: Pattern, place: Place, recipe: Recipe) -> Word:
+def pack(cell: Cell, recipe: Recipe, slices: tuple[Part, ...], place: Place) -> Word:
     """Return the word of a pattern at its place; raise PackError if it does not fit the ports."""
-    device = dsp(dsp_name)
+    pattern, part = recipe.patterns[place.pattern], slices[place.part]
+    word = unlabelled(cell.dsp, part, place.part, pattern, recipe.known_bits, recipe.zero)
     weights, acts = pattern.weights(place.group, place.tap), pattern.acts(place.column)
+    return replace(word, weights=weights, acts=acts)
+
+
+@lru_cache(1 << 16)
+def unlabelled(
+    dsp_name: str, part: Part, index: int, pattern: Pattern, known_bits: int, zero: Zero
+) -> Word:
+    """Return the word of a pattern on part `index`, labelled as the first of its tile."""
+    device = dsp(dsp_name)
+    weights, acts = pattern.weights(), pattern.acts()
     a_port = device.wide_bits + device.narrow_bits - pattern.w_port
-    tricks = port_tricks(part, pattern.w_port, a_port, weights, acts, recipe.zero)
+    tricks = port_tricks(part, pattern.w_port, a_port, weights, acts, zero)
     if tricks is None:
         raise PackError(
             f"{pattern} of {part} does not fit ports of {pattern.w_port} and {a_port} bits"
@@ -112,12 +146,12 @@ def pack(dsp_name: str, part: Part, pattern: Pattern, place: Place, recipe: Reci
     return make_word(
         device,
         part,
-        place.part,
+        index,
         weights,
         acts,
         w_port=pattern.w_port,
-        known_bits=recipe.known_bits,
-        zero=recipe.zero,
+        known_bits=known_bits,
+        zero=zero,
         tricks=tricks,
     )
 

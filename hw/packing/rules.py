@@ -95,6 +95,8 @@ def _cell_problem(plan: PackPlan) -> str | None:
     positive = (plan.kernel, plan.groups, plan.columns, plan.multipliers, plan.a_bits)
     if min(positive) < 1 or plan.known_bits < 0:
         return "kernel, groups, columns, multipliers and a_bits start at 1, known_bits at 0"
+    if plan.lut_per_mac < 0:
+        return f"lut_per_mac {plan.lut_per_mac} is negative"
     if plan.w_bits < 1 + plan.narrow:
         return f"weights of {plan.w_bits} bits (narrow: {plan.narrow}) have no values"
     device = dsp(plan.dsp)
@@ -107,7 +109,7 @@ def _cell_problem(plan: PackPlan) -> str | None:
     if plan.mode == "canary" and not device.w_mux:
         return f"mode 'canary' adds C to every product, {device.name} has no ALU operand for it"
     chains = {"every": plan.chain == 1, "chain": plan.chain > 1, "canary": plan.chain >= 1}
-    if not chains.get(plan.mode, False):
+    if not chains.get(plan.mode, False) or plan.chain != int(plan.chain):
         return f"mode '{plan.mode}' with chain {plan.chain} is unknown"
     return None
 
@@ -120,6 +122,8 @@ def _parts_problem(plan: PackPlan) -> str | None:
     for index, part in enumerate(plan.parts):
         if min(part.w_low, part.w_bits - 1, part.w_round, part.a_low, part.a_bits - 1) < 0:
             return f"part {index} has negative bit positions"
+        if part.w_low + part.w_bits > plan.w_bits or part.a_low + part.a_bits > plan.a_bits:
+            return f"part {index} reaches beyond the operands' bits"
         w, a = weight_slice(part, plan, weights), act_slice(part, acts)
         found, given = (w.min(), w.max(), a.max()), (part.w_lo, part.w_hi, part.a_hi)
         if found != given:
@@ -135,8 +139,6 @@ def _word_problem(plan: PackPlan, word: Word, device: Dsp) -> str | None:
         return f"a word names part {word.part} of {len(plan.parts)}"
     if sorted((word.w_port, word.a_port)) != sorted((device.wide_bits, device.narrow_bits)):
         return f"{device.name} has no ports of {word.w_port} and {word.a_port} bits"
-    if problem := _a_sub_problem(plan, word):
-        return problem
     if word.w_add and not (device.w_mux or plan.mode == "every"):
         return f"w_add needs a fourth ALU operand, which {device.name} lacks, or mode 'every'"
     for lanes in (word.weights, word.acts):
@@ -146,17 +148,21 @@ def _word_problem(plan: PackPlan, word: Word, device: Dsp) -> str | None:
             or any(b.offset <= a.offset for a, b in pairwise(lanes))
         ):
             return f"lanes at bits {[lane.offset for lane in lanes]} are not in ascending order"
-    return _label_problem(plan, word) or _fields_problem(plan, word, device)
+    return (
+        _a_sub_problem(plan, word)
+        or _label_problem(plan, word)
+        or _fields_problem(plan, word, device)
+    )
 
 
 def _a_sub_problem(plan: PackPlan, word: Word) -> str | None:
-    if plan.zero == "centred":
-        ones = sum(1 << lane.offset for lane in word.acts)
-        centre = plan.parts[word.part].centre * ones
-        return f"a_sub {word.a_sub} does not centre the activations" * (word.a_sub != centre)
-    flipped = 1 << (word.a_port - 1)
-    known = word.a_sub in (0, flipped)
-    return None if known else f"a_sub {word.a_sub} is not the top bit of a {word.a_port}-bit port"
+    flipped, ones = 1 << (word.a_port - 1), sum(1 << lane.offset for lane in word.acts)
+    centre = plan.parts[word.part].centre * ones
+    if plan.zero == "centred" and word.a_sub != centre:
+        return f"a_sub {word.a_sub} does not centre the activations, {centre} does"
+    if plan.zero != "centred" and word.a_sub not in (0, flipped):
+        return f"a_sub {word.a_sub} is not the top bit of a {word.a_port}-bit port"
+    return None
 
 
 def _label_problem(plan: PackPlan, word: Word) -> str | None:

@@ -1,43 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exact search: the fewest words of the patterns that cover a tile, for every decoding of a cell.
+"""Search of a cell: its Pareto set of plans, and the fastest plans for what layers need.
 
-Space: one operand cut at any bit or none; per part any runs of taps in turn; tiles cut into
-rectangles; and the words of `patterns`, on either port, with the tricks that `Rules` allow.
-The optimum decomposes. A cut gives parts; in each part the kernel's taps fall into runs, and the
-words of a run depend on nothing but the part, the run and the decoding. So `patterns` finds the
-rectangles that words can cover, `tiling` cuts tiles into rectangles, and here the cheapest runs and
-cuts are added up, for all tiles and decodings at once. docs/packing.md, section 7.
+`words` gives the fewest words of every (decoding, cut, tile). Here the tiles are chosen, priced and
+compared. docs/packing.md, section 7.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
 
-from hw.device import Dsp, dsp
-from hw.packing.decoding import LONGEST_CHAIN, Asked, Decoding, Rules, decodings
-from hw.packing.geometry import Cut, cuts
-from hw.packing.patterns import Pattern, Rectangle, rectangles
-from hw.packing.plan import PackError, PackPlan, Part, Zero
+from hw.device import dsp
+from hw.packing.decoding import LONGEST_CHAIN, Asked, Decoding, decodings
+from hw.packing.geometry import cuts
+from hw.packing.plan import PackError, PackPlan, Zero
 from hw.packing.prove import certify
-from hw.packing.recipe import Cell, Place, Recipe, build
-from hw.packing.tiling import (
-    LARGEST_COLUMNS,
-    LARGEST_GROUPS,
-    LARGEST_WORDS,
-    NONE,
-    Size,
-    cut_tile,
-    tile_words,
-)
+from hw.packing.recipe import Cell, Recipe, build, outline
+from hw.packing.tiling import LARGEST_COLUMNS, LARGEST_GROUPS, LARGEST_WORDS
+from hw.packing.words import Decodings, assemble, cut_words
 
 KERNELS = (1, 3, 5, 7)
 WIDEST_BITS = 8
 SEARCHED_BITS = range(2, WIDEST_BITS + 1)  # the widths that a network search chooses from
-PARTS_AT_HAND = 256  # 0.3 MB each; the cells of one DSP share their parts
-Decodings = tuple[Decoding, ...]
 
 
 def check_cell(cell: Cell) -> None:
@@ -54,141 +40,53 @@ def check_cell(cell: Cell) -> None:
             )
 
 
-# Words of a tile ---------------------------------------------------------------------------------
+# What layers ask for -----------------------------------------------------------------------------
 
 
-@cache
-def run_rectangles(
-    device: Dsp, part: Part, taps: int, rules: Rules
-) -> dict[tuple[int, int], Rectangle]:
-    """Return the cheapest rectangle of every size over both assignments of the ports."""
-    found: dict[tuple[int, int], Rectangle] = {}
-    widths = (device.wide_bits, device.narrow_bits)
-    for ports in dict.fromkeys((widths, widths[::-1])):
-        for size, rectangle in rectangles(part, taps, ports, rules).items():
-            if size not in found or rectangle.words < found[size].words:
-                found[size] = rectangle
-    return found
+@dataclass(frozen=True)
+class Need:
+    """What a layer may ask of a plan: a decoding, and a tile whose groups divide `groups` (0: any)
+    and that has at most `columns` columns. `fastest`: only the fastest plan, not the Pareto set.
+    """
+
+    groups: int = 0
+    columns: int = LARGEST_COLUMNS
+    fastest: bool = True
+    suits: Callable[[Decoding], bool] = lambda way: True
 
 
-@lru_cache(PARTS_AT_HAND)
-def run_words(device: Dsp, part: Part, ways: Decodings) -> np.ndarray:
-    """Return the least words `[way, taps - 1, groups - 1, columns - 1]` of a run's tile."""
-    lengths = range(1, max(KERNELS) + 1)
-    keys = [[(taps, way.rules(device, part, taps)) for taps in lengths] for way in ways]
-    distinct = list(dict.fromkeys(key for row in keys for key in row))
-    single = np.full((len(distinct), LARGEST_GROUPS, LARGEST_COLUMNS), NONE, np.uint8)
-    for words, (taps, rules) in zip(single, distinct, strict=True):
-        for (groups, columns), rectangle in run_rectangles(device, part, taps, rules).items():
-            words[groups - 1, columns - 1] = rectangle.words
-    index = {key: at for at, key in enumerate(distinct)}
-    words = tile_words(single)[[[index[key] for key in row] for row in keys]]
-    words[[not way.suits(part) for way in ways]] = NONE
-    return words
+def _unfolded(way: Decoding) -> bool:
+    return way.zero != "folded"
 
 
-@lru_cache(PARTS_AT_HAND)
-def part_words(device: Dsp, part: Part, ways: Decodings) -> np.ndarray:
-    """Return the least words `[way, taps, groups - 1, columns - 1]`, taps cut into runs."""
-    runs = run_words(device, part, ways)
-    words = np.zeros_like(runs, shape=(len(ways), max(KERNELS) + 1, *runs.shape[2:]))
-    for taps in range(1, max(KERNELS) + 1):
-        options = [words[:, taps - run] + runs[:, run - 1] for run in range(1, taps + 1)]
-        words[:, taps] = np.minimum(np.min(options, axis=0), NONE)
-    return words
-
-
-def in_place(part: Part) -> Part:
-    """Return the part without its position in the operands, which words do not depend on."""
-    return replace(part, w_low=0, w_round=0, a_low=0)
-
-
-def cell_words(cell: Cell, ways: Decodings) -> tuple[np.ndarray, np.ndarray]:
-    """Return the least words `[way, groups - 1, columns - 1]` and the index of the cut."""
-    device = dsp(cell.dsp)
-    options = [
-        sum(part_words(device, in_place(part), ways)[:, cell.kernel] for part in cell.parts(cut))
-        for cut in cuts(cell.w_bits, cell.a_bits)
-    ]
-    return np.min(options, axis=0), np.argmin(options, axis=0)
-
-
-# Recipes -----------------------------------------------------------------------------------------
-
-
-def assemble(cell: Cell, ways: Decodings, way: int, cut: Cut, tile: Size) -> Recipe:
-    """Return the recipe of the fewest words for a tile (groups, columns)."""
-    device, decoding = dsp(cell.dsp), ways[way]
-    placed = [
-        (pattern, index, *first)
-        for index, part in enumerate(cell.parts(cut))
-        for pattern, *first in cover(device, in_place(part), cell.kernel, ways, way, tile)
-    ]
-    patterns = list(dict.fromkeys(pattern for pattern, *_ in placed))
-    return Recipe(
-        decoding.mode,
-        decoding.known_bits,
-        decoding.zero,
-        *tile,
-        cut,
-        tuple(patterns),
-        tuple(Place(patterns.index(pattern), *label) for pattern, *label in placed),
-    )
-
-
-def cover(
-    device: Dsp, part: Part, kernel: int, ways: Decodings, way: int, tile: Size
-) -> Iterator[tuple[Pattern, int, int, int]]:
-    """Yield the patterns that cover a part's products, with their first group, tap and column."""
-    at = (slice(None), tile[0] - 1, tile[1] - 1)
-    runs, words = run_words(device, part, ways)[way], part_words(device, part, ways)[way]
-    single, needed, left = runs[at], words[at], kernel
-    while left:
-        run = next(
-            n for n in range(1, left + 1) if single[n - 1] + needed[left - n] == needed[left]
-        )
-        found = run_rectangles(device, part, run, ways[way].rules(device, part, run))
-        costs = {size: rectangle.words for size, rectangle in found.items()}
-        for size, group, column in cut_tile(runs[run - 1], costs, tile):
-            for pattern, first in found[size].placed():
-                yield pattern, group, kernel - left, column + first
-        left -= run
-
-
-# Choice ------------------------------------------------------------------------------------------
-
-
-Need = tuple[Callable[[Decoding], bool], Callable[[int, int], bool]]
-
-
-def _mode(mode: Asked, known_bits: int = 4, chain: int = 1) -> Callable[[Decoding], bool]:
-    return lambda way: (
-        mode in ("best", way.mode) and way.known_bits <= known_bits and way.chain >= chain
-    )
-
-
-def _unbiased(mode: Asked, chain: int = 1) -> Callable[[Decoding], bool]:
-    return lambda way: way.zero != "folded" and _mode(mode, chain=chain)(way)
-
-
-def _dividing(groups: int, columns: int = LARGEST_COLUMNS) -> Callable[[int, int], bool]:
-    return lambda g, x: groups % g == 0 and x <= columns
-
-
-_ALL, _EVERY, _CANARY = _mode("best"), _mode("every"), _mode("canary", 2)
-_LONG_CANARY = _mode("canary", 2, 256)
-_CHAINS = [_mode("chain", chain=n) for n in (16, 64, 256, 4096)]
-_ANY, _DENSE, _DEPTHWISE = _dividing(0), _dividing(8, 12), _dividing(1, 12)
-NEEDS: tuple[Need, ...] = (
-    (_ALL, _ANY),
-    (_ALL, _dividing(1, 1)),
-    *((_ALL, tile) for tile in (_DEPTHWISE, _dividing(2), _dividing(4), _DENSE)),
-    (_ALL, _dividing(0, 4)),
-    *((way, tile) for tile in (_DENSE, _DEPTHWISE) for way in (_LONG_CANARY, _CANARY, *_CHAINS)),
-    *((_EVERY, tile) for tile in (_DENSE, _DEPTHWISE)),
-    *((way, _ANY) for way in (_unbiased("every"), _unbiased("chain", 64), _unbiased("canary"))),
+_DENSE, _DEPTHWISE = (8, 12), (1, 12)
+NEEDS = (
+    *(Need(*tile, fastest=False) for tile in ((), _DENSE, _DEPTHWISE)),
+    *(Need(*tile) for tile in ((1, 1), (2,), (4,), (0, 4))),
+    *(Need(*tile, suits=_unfolded) for tile in ((), _DENSE, _DEPTHWISE)),
 )
-"""What a layer may ask of a plan, the most common first: a decoding, a tile (groups, columns)."""
+BUDGETS = (1, 6, LARGEST_WORDS)
+"""Words of a plan, at most: of every decoding the fastest tile with each of these is looked at.
+Words of one shape are cheap in LUTs, and few words have few shapes."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A recipe and what decides whether it is kept; `luts` is `PackPlan.lut_per_mac`."""
+
+    recipe: Recipe
+    rate: float
+    luts: float
+    chain: int
+    biased: bool
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        return self.recipe.groups, self.recipe.columns
+
+    def order(self) -> tuple:
+        """Sort key: highest rate first, then cheapest, then the smallest tile."""
+        return -self.rate, self.luts, *self.tile, -self.chain, self.biased
 
 
 def search(
@@ -203,12 +101,12 @@ def search(
     known_bits: int = 4,
     zero: Zero | None = None,
 ) -> tuple[PackPlan, ...]:
-    """Return the fastest plans of a cell for the NEEDS of layers, best rate first.
+    """Return the Pareto set of a cell's plans for the NEEDS of layers, best rate first.
 
-    The Pareto set over (rate, LUTs, chain) among the fastest plans of every decoding, and plans
-    for smaller tiles or without bias where these cost rate. Every plan holds `chain` products in P
-    or more, has `known_bits` or fewer and the zero points `zero` (None: any). Raises PackError for
-    a kernel, width or option without plans, DeviceError for an unknown DSP.
+    The Pareto set over (rate, LUTs, chain, bias) of all plans, of those for dense layers and of
+    those for depthwise ones, and the fastest plans for other tiles. Every plan holds `chain`
+    products in P or more, has `known_bits` or fewer and the zero point `zero` (None: any). Raises
+    PackError for a kernel, width or option without plans, DeviceError for an unknown DSP.
     """
     cell = Cell(dsp_name, kernel, w_bits, a_bits, narrow)
     ways = decodings(dsp(dsp_name), mode, chain, known_bits, zero)
@@ -218,70 +116,11 @@ def search(
 def recipes(cell: Cell, ways: Decodings) -> tuple[Recipe, ...]:
     """Return the recipes of `search`, restricted to the given decodings."""
     check_cell(cell)
-    alone: list[Need] = [(way.__eq__, _ANY) for way in ways]
-    plans = {recipe: build(cell, recipe) for recipe in fastest(cell, ways, (*NEEDS, *alone))}
-    kept: list[Recipe] = []
-    for recipe in sorted(plans, key=lambda recipe: rank(plans[recipe])):
-        if not any(covers(plans[other], plans[recipe]) for other in kept):
-            kept.append(recipe)
-    return tuple(kept)
-
-
-def fastest(cell: Cell, ways: Decodings, needs: Iterable[Need]) -> Iterator[Recipe]:
-    """Yield the fastest recipe for every need that one satisfies.
-
-    Of equally fast ones the decoding that comes first, then the fewest groups and columns.
-    """
-    if not ways:
-        return
-    words, chosen = cell_words(cell, ways)
-    options = tuple(cuts(cell.w_bits, cell.a_bits))
-    sizes = np.indices(words.shape[1:]) + 1
-    rates = np.where(words <= LARGEST_WORDS, cell.kernel * sizes[0] * sizes[1] / words, 0)
-    for suits, allows in needs:
-        rows = [index for index, way in enumerate(ways) if suits(way)]
-        masked = rates[rows] * _allowed(allows)
-        if masked.any():
-            row, *at = np.unravel_index(np.argmax(masked), masked.shape)
-            way, tile = rows[row], (int(at[0]) + 1, int(at[1]) + 1)
-            yield assemble(cell, ways, way, options[chosen[way, at[0], at[1]]], tile)
-
-
-@cache
-def _allowed(allows: Callable[[int, int], bool]) -> np.ndarray:
-    """Return which tiles `[groups - 1, columns - 1]` are allowed."""
-    return np.array(
-        [
-            [allows(g, x) for x in range(1, LARGEST_COLUMNS + 1)]
-            for g in range(1, LARGEST_GROUPS + 1)
-        ]
-    )
-
-
-def covers(one: PackPlan, other: PackPlan) -> bool:
-    """Tell whether `one` is nowhere worse; a divisor of the other's groups never is.
-
-    Chains beyond LONGEST_CHAIN count as equal. A plan covers none that `rank` puts before it.
-    """
-    return (
-        one.macs_per_dsp >= other.macs_per_dsp
-        and one.lut_per_mac <= other.lut_per_mac
-        and other.groups % one.groups == 0
-        and one.columns <= other.columns
-        and useful_chain(one) >= useful_chain(other)
-        and one.biased <= other.biased
-    )
-
-
-def rank(plan: PackPlan) -> tuple:
-    """Sort key: highest rate first, then cheapest, then the smallest tile."""
-    tile = plan.groups, plan.columns
-    return -plan.macs_per_dsp, plan.lut_per_mac, *tile, -useful_chain(plan), plan.biased
-
-
-def useful_chain(plan: PackPlan) -> int:
-    """Return the plan's chain as far as longer ones are better."""
-    return min(plan.chain, LONGEST_CHAIN)
+    tiles, kept = Tiles(cell, ways), {}
+    for need in NEEDS:
+        chosen = front(tiles.priced(need))
+        kept.update({found.recipe: found for found in (chosen[:1] if need.fastest else chosen)})
+    return tuple(found.recipe for found in front(kept.values(), tiles=True))
 
 
 def best_plans(
@@ -296,17 +135,122 @@ def best_plans(
 ) -> dict[tuple[int, int], PackPlan]:
     """Return the fastest plan of every cell (w_bits, a_bits) of 2..8 x 2..8, each with its proof.
 
-    Options and errors as for `search`; raises PackError where no plan satisfies the options.
+    Of equally fast ones the one with the fewest LUTs. Options and errors as for `search`; raises
+    PackError where no plan satisfies the options.
     """
     ways, best = decodings(dsp(dsp_name), mode, chain, known_bits, zero), {}
     for bits in product(SEARCHED_BITS, SEARCHED_BITS):
         cell = Cell(dsp_name, kernel, *bits, narrow)
         check_cell(cell)
-        recipe = next(fastest(cell, ways, NEEDS[:1]), None)
-        if recipe is None:
+        fastest = Tiles(cell, ways).fastest()
+        if not fastest:
             raise PackError(
                 f"{cell} has no plan of mode '{mode}' with chains of {chain} and {known_bits} "
                 "known bits; allow shorter chains, more known bits or another mode"
             )
-        best[bits] = certify(build(cell, recipe))
+        best[bits] = certify(build(cell, min(fastest, key=Found.order).recipe))
     return best
+
+
+# Tiles -------------------------------------------------------------------------------------------
+
+
+@cache
+def _allowed(groups: int, columns: int) -> np.ndarray:
+    """Return the flat indices of the tiles `[groups - 1, columns - 1]` that a need allows."""
+    g, x = np.indices((LARGEST_GROUPS, LARGEST_COLUMNS)) + 1
+    return np.flatnonzero((groups % g == 0) & (x <= columns))
+
+
+class Tiles:
+    """The fewest words of every cut, decoding and tile of a cell, and the prices of some.
+
+    Rows are pairs of a cut and a decoding, columns of `words` and `rates` are tiles.
+    """
+
+    def __init__(self, cell: Cell, ways: Decodings):
+        self.cell, self.ways = cell, ways
+        g, x = np.indices((LARGEST_GROUPS, LARGEST_COLUMNS)) + 1
+        self.products = (cell.kernel * g * x).ravel() * dsp(cell.dsp).multipliers
+        self.cuts = tuple(cuts(cell.w_bits, cell.a_bits))
+        found = [cut_words(cell, cut, ways) for cut in self.cuts] if ways else []
+        self.words = _joined([part.words.reshape(len(part.words), -1) for part in found])
+        self.rates = np.where(
+            self.words <= LARGEST_WORDS, self.products / np.maximum(self.words, 1), 0
+        ).astype(np.float32)  # quotients of small integers: equal ones stay equal
+        self.cut_of = np.repeat(np.arange(len(found)), [len(part.words) for part in found])
+        self.way_of = _joined([part.ways for part in found])
+        self.chains = _joined([part.chains for part in found])
+        self._prices: dict[tuple[int, int], Found] = {}
+
+    def price(self, row: int, tile: int) -> Found:
+        """Return the recipe of a tile (its flat index) with its price."""
+        if (row, tile) not in self._prices:
+            size = tile // LARGEST_COLUMNS + 1, tile % LARGEST_COLUMNS + 1
+            way, chain = int(self.way_of[row]), int(self.chains[row])
+            cut = self.cuts[self.cut_of[row]]
+            recipe = assemble(self.cell, cut, self.ways, way, chain, size)
+            plan = outline(self.cell, recipe)
+            rate = self.products[tile] / len(recipe.places)
+            chain = min(plan.chain, LONGEST_CHAIN)
+            self._prices[row, tile] = Found(recipe, rate, plan.lut_per_mac, chain, plan.biased)
+        return self._prices[row, tile]
+
+    def priced(self, need: Need) -> list[Found]:
+        """Return what a need's plans are chosen from.
+
+        For every budget the fastest tile of each cut and decoding. Of one family, cut or not, a
+        shorter chain must buy a higher rate.
+        """
+        allowed = _allowed(need.groups, need.columns)
+        suits = np.array([need.suits(way) for way in self.ways], bool)[self.way_of]
+        rates, words = self.rates[:, allowed], self.words[:, allowed]
+        chosen: set[tuple[int, int]] = set()
+        for budget in BUDGETS[-1:] if need.fastest else BUDGETS:
+            within = np.where(words <= budget, rates, 0)
+            at = within.argmax(1)
+            fastest = np.where(suits, within[np.arange(len(at)), at], 0)
+            rows = self._staircase(fastest)
+            chosen.update(zip(rows.tolist(), allowed[at[rows]].tolist(), strict=True))
+        return [self.price(*key) for key in sorted(chosen)]
+
+    def _staircase(self, rates: np.ndarray) -> np.ndarray:
+        """Return the rows that no other of their kind beats in rate or chain and equals in both."""
+        kinds = 2 * self.way_of + (self.cut_of > 0)  # cuts[0] is none
+        chains = np.minimum(self.chains, LONGEST_CHAIN)
+        order = np.lexsort((-chains, -rates, kinds))
+        order = order[rates[order] > 0]
+        reach = kinds[order] * (2 * LONGEST_CHAIN) + chains[order]
+        longest = np.maximum.accumulate(np.concatenate([[-1], reach]))[:-1]
+        return order[reach > longest]
+
+    def fastest(self) -> list[Found]:
+        """Return recipes of the highest rate, the smallest tile of every cut and decoding."""
+        highest = self.rates.max(1, initial=0)
+        rows = np.flatnonzero((highest == highest.max(initial=0)) & (highest > 0))
+        return [self.price(row, int(self.rates[row].argmax())) for row in rows.tolist()]
+
+
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(arrays) if arrays else np.zeros((0, 1), int)
+
+
+def front(found: Iterable[Found], tiles: bool = False) -> list[Found]:
+    """Return what nothing else covers, best first. With `tiles` a larger tile is worse, too."""
+    kept: list[Found] = []
+    for one in sorted(found, key=Found.order):
+        if not any(covers(other, one, tiles) for other in kept):
+            kept.append(one)
+    return kept
+
+
+def covers(one: Found, other: Found, tiles: bool = True) -> bool:
+    """Tell whether `one` is nowhere worse; a divisor of the other's groups never is."""
+    (groups, columns), (other_groups, other_columns) = one.tile, other.tile
+    return (
+        one.rate >= other.rate
+        and one.luts <= other.luts
+        and one.chain >= other.chain
+        and one.biased <= other.biased
+        and (not tiles or (other_groups % groups == 0 and columns <= other_columns))
+    )

@@ -24,7 +24,7 @@ from hw.pipeline import MacArray
 INCLUDE = files("hw.hls") / "include"
 VECTORS = 12
 SIMD, CHANNELS, PE = 3, 15, 2  # of the array: 5, 15, ... cycles a word step
-LONGEST = 60  # products in one accumulator
+LONGEST = 60  # products in one accumulator, if not told otherwise
 
 
 def array_of(plan: PackPlan) -> MacArray:
@@ -51,13 +51,13 @@ def array_of(plan: PackPlan) -> MacArray:
         word_steps=plan.word_steps,
         link=link_lanes(plan, SIMD),
         decode_cycles=decode_cycles(plan, SIMD, steps),
-        acc_bits=32,
+        acc_bits=40,
     )
 
 
-def lone_multiplier(plan: PackPlan) -> MacArray:
+def lone_multiplier(plan: PackPlan, longest: int = LONGEST) -> MacArray:
     """Return an array of one multiplier that fills its accumulator and then begins again."""
-    channels = ceil_div(min(plan.chain, LONGEST) + 3, plan.kernel)
+    channels = ceil_div(min(plan.chain, longest) + 3, plan.kernel)
     return replace(
         array_of(plan),
         in_channels=channels,
@@ -69,14 +69,18 @@ def lone_multiplier(plan: PackPlan) -> MacArray:
     )
 
 
-def bench(plans: Sequence[PackPlan], folder: Path, arrays: bool = True) -> None:
+def bench(
+    plans: Sequence[PackPlan], folder: Path, arrays: bool = True, longest: int = LONGEST
+) -> None:
     """Compile one program for all `plans` and compare each with plain sums, alone and in an array.
 
-    Without `arrays` only alone, which compiles in a third of the time.
+    Without `arrays` only alone, which compiles in a third of the time. An accumulator alone sums
+    `longest` products if its plan lets it.
     """
     lines, cases = ['#include "plan_bench.hpp"'], []
     for index, plan in enumerate(plans):
-        config, *words = _structs(plan, replace(lone_multiplier(plan), name=f"plan{index}"))
+        lone = replace(lone_multiplier(plan, longest), name=f"plan{index}")
+        config, *words = _structs(plan, lone)
         array = _structs(plan, replace(array_of(plan), name=f"array{index}"))[0]
         lines += [text for _, text in (config, *words, array)]
         names = ", ".join(name for name, _ in words)
@@ -89,7 +93,7 @@ def bench(plans: Sequence[PackPlan], folder: Path, arrays: bool = True) -> None:
     include = [Path(__file__).parent, INCLUDE, INCLUDE / "csim"]
     compile_cpp([folder / "bench.cpp"], program, include, flags=(*FLAGS, "-O0"))
     for index, plan in enumerate(plans):
-        check_channels(plan, [str(program), str(2 * index)], folder, seed=index)
+        check_channels(plan, [str(program), str(2 * index)], folder, index, longest)
         if arrays:
             check_array(plan, [str(program), str(2 * index + 1)], folder, seed=index)
 
@@ -156,9 +160,11 @@ def check_array(plan: PackPlan, command: list[str], folder: Path, seed: int) -> 
     assert np.array_equal(got, wanted), plan
 
 
-def check_channels(plan: PackPlan, command: list[str], folder: Path, seed: int) -> None:
+def check_channels(
+    plan: PackPlan, command: list[str], folder: Path, seed: int, longest: int
+) -> None:
     """Compare channels that each have a multiplier and an output of their own with plain sums."""
-    array = lone_multiplier(plan)
+    array = lone_multiplier(plan, longest)
     N = plan.kernel * array.in_channels
     weights, acts = draw(plan, (N, plan.groups, plan.kernel), (N, plan.columns), seed)
     slices = np.zeros((plan.word_steps, VECTORS, N, weight_lanes(plan)), np.int32)

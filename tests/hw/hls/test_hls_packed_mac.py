@@ -3,12 +3,13 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import product
+from operator import attrgetter
 
 import pytest
 
 from hw.packing import table
-from hw.packing.plan import PackPlan, Word
-from tests.hw.hls.plan_bench import bench
+from hw.packing.plan import ZEROS, PackPlan, Word
+from tests.hw.hls.plan_bench import LONGEST, bench
 from tests.packing_samples import VARIANTS, sample_plans
 
 pytestmark = pytest.mark.csim
@@ -47,13 +48,14 @@ def table_plans(kernels: Iterable[int], ranges: Iterable[tuple[int, bool]]) -> I
 
 
 def family(plan: PackPlan) -> tuple:
-    """Return what the C++ tells apart: mode, known bits, split, port tricks, gaps, turns."""
+    """Return what the C++ tells apart: mode, known bits, split, zero point, tricks, gaps, turns."""
     last = plan.parts[-1]
     return (
         plan.mode,
         plan.known_bits,
         (last.w_low > 0, last.a_low > 0),
         any(word.w_add for word in plan.words),
+        plan.zero,
         any(word.a_sub for word in plan.words),
         any(map(has_gap, plan.words)),
         plan.word_steps > 1,
@@ -82,10 +84,31 @@ def test_a_plan_of_every_family_of_the_tables(half, tmp_path):
     assert kinds[0] == {"every", "chain", "canary"}
     assert kinds[1] == {0, 1, 2, 3, 4}
     assert kinds[2] == {(False, False), (True, False), (False, True)}
-    assert kinds[3:] == [{False, True}] * 4
+    assert kinds[4] == set(ZEROS)
+    assert [kinds[3], *kinds[5:]] == [{False, True}] * 4
     (tmp_path / "arrays").mkdir()
     bench(plans[half::2], tmp_path, arrays=False)
     bench(plans[9 * half :: 18], tmp_path / "arrays")
+
+
+def longest_chains(most: int) -> list[PackPlan]:
+    """Return of every mode, known bits and zero point the plan that accumulates longest."""
+    found: dict[tuple, PackPlan] = {}
+    for plan in table_plans((3,), RANGES[::3]):
+        kind = plan.mode, plan.known_bits, plan.zero
+        if LONGEST < plan.chain <= most:
+            found[kind] = max(plan, found.get(kind, plan), key=attrgetter("chain"))
+    return list(found.values())
+
+
+@pytest.mark.parametrize(
+    ("most", "count"), [(700, 12), pytest.param(70_000, 20, marks=pytest.mark.slow)]
+)
+def test_accumulators_are_filled_to_the_last_product(most, count, tmp_path):
+    plans = longest_chains(most)
+    assert len(plans) >= count
+    assert {plan.mode for plan in plans} == {"chain", "canary"}
+    bench(plans, tmp_path, arrays=False, longest=most)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hw.device import dsp
-from hw.packing.geometry import Cut, cuts, make_word, parts, port_shifts, port_tricks
+from hw.packing.geometry import Cut, act_shift, cuts, make_word, parts, port_tricks, weight_shift
 from hw.packing.plan import ZEROS, ActLane, Part, WeightLane
 
 E2 = dsp("dsp48e2")
@@ -61,4 +61,5 @@ def test_tricks_depend_on_the_lanes_only_through_their_sum():
     weights = WeightLane(0, 0, 0), WeightLane(23, 1, 0)
     acts = ActLane(0, 0, 0), ActLane(14, 0, 1)
     tricks = port_tricks(part, 27, 18, weights, acts, "folded")
-    assert tricks == port_shifts(part, 27, 18, 1 | 1 << 23, 1 | 1 << 14, "folded") == (8, 1 << 17)
+    shifts = weight_shift(part, 27, 1 | 1 << 23), act_shift(part, 18, 1 | 1 << 14, "folded")
+    assert tricks == shifts == (8, 1 << 17)

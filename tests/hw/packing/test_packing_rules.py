@@ -46,6 +46,11 @@ BROKEN = {
     r"mode 'chain' with chain 1": replace(CHAIN, chain=1),
     r"mode 'canary' with chain 0": replace(CANARY, chain=0),
     r"mode 'never' with chain 1": replace(GOOD, mode="never"),
+    r"mode 'chain' with chain 2\.5": replace(CHAIN, chain=2.5),
+    r"lut_per_mac -1 is negative": replace(GOOD, lut_per_mac=-1),
+    r"part 1 reaches beyond the operands' bits": replace(
+        SPLIT, parts=(SPLIT.parts[0], replace(SPLIT.parts[1], w_bits=3))
+    ),
     r"known_bits at 0": replace(GOOD, known_bits=-1),
     r"multipliers and a_bits start at 1": replace(GOOD, multipliers=0),
     r"dsp48e2 has 1 multipliers, not 2": replace(GOOD, multipliers=2),
@@ -68,6 +73,9 @@ BROKEN = {
     r"a word names part 1 of 1": with_word(GOOD, part=1),
     r"no ports of 26 and 18 bits": with_word(GOOD, w_port=26),
     r"a_sub 5 is not the top bit of a 18-bit port": with_word(GOOD, a_sub=5),
+    r"a_sub 0 does not centre the activations, 2052 does": with_word(
+        filter_plan(3, 3, 3, stride=9, taps=(2, 1), zero="centred"), a_sub=0
+    ),
     r"w_add needs a fourth ALU operand, which dsp48e1 lacks": replace(
         with_word(E1, w_add=1),
         words=tuple(replace(word, w_port=25, w_add=1) for word in E1.words),

@@ -14,6 +14,7 @@ from hw.packing.rules import check
 from hw.packing.table import (
     PATH,
     STORED,
+    VERSION,
     Cell,
     cells,
     read_tables,
@@ -52,14 +53,14 @@ def test_the_whole_file_is_what_the_search_finds():
 def test_the_file_holds_every_cell_and_stays_small():
     assert len(read_tables(PATH)) == sum(len(cells(name)) for name in STORED)
     assert STORED == ("dsp48e1", "dsp48e2")
-    assert PATH.stat().st_size < 3_000_000
+    assert PATH.stat().st_size < 4_500_000
 
 
 def test_an_unknown_version_is_refused(tmp_path):
     changed = tmp_path / "tables.json"
     changed.write_text(json.dumps({"version": 99, "cells": {}}))
     message = (
-        "tables.json has version 99, this code reads 3; "
+        f"tables.json has version 99, this code reads {VERSION}; "
         "regenerate it with hw.packing.table.write_tables"
     )
     with pytest.raises(PackError, match=f"^{re.escape(message)}$"):
@@ -68,7 +69,7 @@ def test_an_unknown_version_is_refused(tmp_path):
 
 def test_a_missing_cell_is_named(tmp_path):
     changed = tmp_path / "empty.json"
-    changed.write_text(json.dumps({"version": 3, "cells": {}}))
+    changed.write_text(json.dumps({"version": VERSION, "cells": {}}))
     with pytest.raises(PackError, match=r"empty\.json has no plans for dsp48e2 kernel"):
         stored_recipes(SAMPLE[0], changed)
 
