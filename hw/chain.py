@@ -17,7 +17,8 @@ class Stage:
 
     `source` is the type of the codes it reads, `acc` of its sums of products (without the bias,
     which is added behind the array). `requant` is None for the head, whose accumulators leave
-    through `Output`; `pool` is None where nothing is pooled.
+    through `Output`; `pool` is None where nothing is pooled. In a `depthwise` convolution every
+    output channel reads the input channel of its number and no other.
     """
 
     conv: Conv
@@ -25,6 +26,20 @@ class Stage:
     acc: TensorType
     requant: Requant | None = None
     pool: MaxPool | None = None
+
+    @property
+    def depthwise(self) -> bool:
+        return is_depthwise(self.conv, self.source)
+
+    @property
+    def fan_in(self) -> int:
+        """Input channels that one output channel reads."""
+        return 1 if self.depthwise else self.source.channels
+
+
+def is_depthwise(conv: Conv, source: TensorType) -> bool:
+    """Tell whether `conv` has one input channel per output channel (a single one is dense)."""
+    return conv.groups == source.channels == conv.out_channels > 1
 
 
 def stages(graph: Graph) -> tuple[Stage, ...]:
@@ -40,7 +55,7 @@ def stages(graph: Graph) -> tuple[Stage, ...]:
         _check_place(previous, node)
         match node:
             case Conv():
-                check_conv(node)
+                check_conv(node, types[node.source])
                 chain.append(Stage(node, types[node.source], types[node.name]))
             case Requant():
                 chain[-1] = replace(chain[-1], requant=node)
@@ -55,11 +70,13 @@ def _without_bias(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
-def check_conv(conv: Conv) -> None:
-    """Raise DesignError unless the packed array can run `conv`: stride 1, dense, odd K, same."""
+def check_conv(conv: Conv, source: TensorType) -> None:
+    """Raise DesignError unless the packed array can run `conv` on maps of type `source`: stride 1,
+    dense or depthwise, odd K, same size.
+    """
     rules = (
         ("stride", conv.stride, 1),
-        ("groups", conv.groups, 1),
+        ("groups", conv.groups, conv.groups if is_depthwise(conv, source) else 1),
         ("kernel", conv.kernel, conv.kernel | 1),
         ("padding", conv.padding, (conv.kernel - 1) // 2),
         ("weight scheme", conv.w_format.scheme, "fixed"),
@@ -68,7 +85,8 @@ def check_conv(conv: Conv) -> None:
         if value != supported:
             raise DesignError(
                 f"convolution '{conv.name}' has {what} {value}; the packed array supports "
-                f"{supported} (stride 1, groups 1, odd kernel, padding (kernel - 1) / 2)"
+                f"{supported} (stride 1, dense or one group per channel, odd kernel, padding "
+                "(kernel - 1) / 2)"
             )
 
 

@@ -108,7 +108,8 @@ def window_words(window: Window) -> tuple[int, int]:
     write = window.width * window.channels // window.in_parallel
     rows = window.kernel // window.kernel_rows
     steps = window.column_steps * window.word_steps
-    return write, window.groups_out * steps * rows * (window.channels // window.simd)
+    groups = 1 if window.depthwise else window.channels // window.simd
+    return write, window.groups_out * steps * rows * groups
 
 
 def reuse_iterations(window: Window) -> int:
@@ -128,13 +129,17 @@ def reuse_iterations(window: Window) -> int:
     inside = left <= right  # a step may see nothing but padding
     first_word = group * window.simd // window.in_parallel * window.width + left
     last_word = ((group + 1) * window.simd - 1) // window.in_parallel * window.width + right
-    load = step * window.word_steps * rows * groups + group
     store_at = partial(_spread, length=length, turns=write)
     load_at = partial(_spread, length=length, turns=read)
-    raw = length + load_at(load + (rows - 1) * groups) - store_at(last_word)
-    again = (window.groups_out - 1) * (read // window.groups_out)
-    again += (window.word_steps - 1) * rows * groups
-    war = length + store_at(first_word) - load_at(again + load)
+    if window.depthwise:
+        top = (group * window.column_steps + step) * window.word_steps * rows
+        bottom, again = top + rows - 1, (window.word_steps - 1) * rows
+    else:
+        top = step * window.word_steps * rows * groups + group
+        bottom, again = top + (rows - 1) * groups, (window.word_steps - 1) * rows * groups
+        again += (window.groups_out - 1) * (read // window.groups_out)
+    raw = length + load_at(bottom) - store_at(last_word)
+    war = length + store_at(first_word) - load_at(again + top)
     return int(np.minimum(raw, war)[inside].min())
 
 

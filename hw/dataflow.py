@@ -8,7 +8,7 @@ from itertools import pairwise
 from hw.chain import Stage
 from hw.cycles import window_words
 from hw.design import Design, DesignError, LayerDesign
-from hw.design_verify import verify
+from hw.design_verify import verify, window_channels
 from hw.intmath import ceil_div
 from hw.ir import Input
 from hw.mac_words import decode_cycles, link_lanes
@@ -74,21 +74,22 @@ def layer_processes(
         conv.kernel,
         conv.padding,
         in_parallel,
-        folding.simd,
+        window_channels(stage, layer.folding),
         folding.kernel_rows,
         plan.columns,
         groups_out=conv.out_channels // layer.out_parallel,
         column_steps=column_steps,
         word_steps=plan.word_steps,
+        depthwise=int(stage.depthwise),
     )
     lanes = folding.simd * folding.kernel_rows
-    steps = source.channels * conv.kernel // lanes
+    steps = stage.fan_in * conv.kernel // lanes
     mac = MacArray(
         f"{conv.name}_mac",
         conv.name,
         H,
         W,
-        source.channels,
+        stage.fan_in,
         conv.out_channels,
         conv.kernel,
         folding.pe,
@@ -101,6 +102,7 @@ def layer_processes(
         link_lanes(plan, lanes),
         decode_cycles(plan, lanes, steps),
         stage.acc.bits,
+        int(stage.depthwise),
     )
     return (window, mac, *_tail(stage, layer, mac, port_bits))
 

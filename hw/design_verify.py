@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Legality of a design: what the C++ templates and docs/cycles.md take for granted."""
 
-from hw.chain import Stage, stages
-from hw.design import Design, DesignError, LayerDesign
+from hw.chain import Stage, is_depthwise, stages
+from hw.design import Design, DesignError, Folding, LayerDesign
 from hw.intmath import divisors
+from hw.ir import Conv, TensorType
 from hw.ir_verify import infer
 from hw.mac_words import rom_word_bits
 from hw.packing.plan import PackPlan
@@ -41,21 +42,32 @@ def check_layer(stage: Stage, layer: LayerDesign, in_parallel: int, port_bits: i
     `port_bits` is the output port's width; it matters for the head only.
     """
     folding, plan = layer.folding, layer.plan
-    name, outs, ins = layer.name, stage.conv.out_channels, stage.source.channels
+    name, outs, ins = layer.name, stage.conv.out_channels, stage.fan_in
     _require(
         name, "pe", folding.pe, tuple(d for d in divisors(outs) if outs % (d * plan.groups) == 0)
     )
     _require(name, "simd", folding.simd, divisors(ins))
+    fitting = (d for d in divisors(stage.source.channels) if are_multiples(d, in_parallel))
     _require(
         name,
-        f"simd (behind {in_parallel} channels per word)",
-        folding.simd,
-        tuple(d for d in divisors(ins) if d % in_parallel == 0 or in_parallel % d == 0),
+        f"{'pe' if stage.depthwise else 'simd'} (behind {in_parallel} channels per word)",
+        window_channels(stage, folding),
+        tuple(fitting),
     )
     _require(name, "kernel_rows", folding.kernel_rows, tuple(sorted({1, stage.conv.kernel})))
     lanes = lane_choices(stage, layer.out_parallel, port_bits)
     _require(name, "requant_lanes", folding.requant_lanes, lanes)
     _check_widths(stage, layer, in_parallel)
+
+
+def window_channels(stage: Stage, folding: Folding) -> int:
+    """Return the channels of one window word: a depthwise array has one for each PE."""
+    return folding.pe if stage.depthwise else folding.simd
+
+
+def are_multiples(one: int, other: int) -> bool:
+    """Tell whether one of two word sizes is a multiple of the other, as a window needs it."""
+    return one % other == 0 or other % one == 0
 
 
 def lane_choices(stage: Stage, out_parallel: int, port_bits: int) -> tuple[int, ...]:
@@ -82,20 +94,25 @@ def check_plan(stage: Stage, layer: LayerDesign, dsp_type: str) -> None:
                 f"layer '{layer.name}': its packing plan has {what} {value}, the layer needs "
                 f"{needed}; take a plan from the table of this cell"
             )
-    if not plan_fits(plan, conv.out_channels, stage.source.width):
+    if not plan_fits(plan, conv, stage.source):
+        kind = "depthwise " if stage.depthwise else ""
         raise DesignError(
             f"layer '{layer.name}': its plan packs {plan.groups} output channels, {plan.columns} "
-            f"columns and {_rows(plan)} rows per tile; {conv.out_channels} output channels and "
-            f"{stage.source.width} columns must hold whole tiles of one row"
+            f"columns and {_rows(plan)} rows per tile; {conv.out_channels} {kind}output channels "
+            f"and {stage.source.width} columns must hold whole tiles of one row"
         )
 
 
-def plan_fits(plan: PackPlan, out_channels: int, width: int, pe: int = 1) -> bool:
-    """Tell whether `pe` arrays can run `plan` on a map of `width` columns.
+def plan_fits(plan: PackPlan, conv: Conv, source: TensorType, pe: int = 1) -> bool:
+    """Tell whether `pe` arrays can run `plan` on `conv`, which reads maps of type `source`.
 
-    They share `out_channels` evenly, a tile is not wider than the map and spans a single row.
+    They share the output channels evenly, a tile is not wider than the map and spans a single row.
+    Depthwise channels share no activation, so that a tile holds one of them.
     """
-    return out_channels % (pe * plan.groups) == 0 and plan.columns <= width and _rows(plan) == 1
+    if is_depthwise(conv, source) and plan.groups > 1:
+        return False
+    whole = conv.out_channels % (pe * plan.groups) == 0
+    return whole and plan.columns <= source.width and _rows(plan) == 1
 
 
 def _rows(plan: PackPlan) -> int:
@@ -125,10 +142,10 @@ def _check_result(design: Design) -> None:
 def word_bits(stage: Stage, layer: LayerDesign, in_parallel: int) -> dict[str, int]:
     """Return the widths of the words that `layer` moves, by what they are."""
     folding, plan, a_bits = layer.folding, layer.plan, stage.source.bits
-    products = folding.kernel_rows * folding.simd
+    products, channels = folding.kernel_rows * folding.simd, window_channels(stage, folding)
     return {
         "input word": in_parallel * a_bits,
-        "window word": products * plan.columns * a_bits,
+        "window word": folding.kernel_rows * channels * plan.columns * a_bits,
         "accumulator word": plan.columns * layer.out_parallel * stage.acc.bits,
         "weight word": rom_word_bits(plan, products),
     }

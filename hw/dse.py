@@ -17,7 +17,15 @@ from hw.chain import Stage, stages
 from hw.cycles import process_cycles
 from hw.dataflow import default_depth, input_port, layer_processes, output_words
 from hw.design import Design, DesignError, Folding, LayerDesign
-from hw.design_verify import MAX_WORD_BITS, lane_choices, plan_fits, verify, word_bits
+from hw.design_verify import (
+    MAX_WORD_BITS,
+    are_multiples,
+    lane_choices,
+    plan_fits,
+    verify,
+    window_channels,
+    word_bits,
+)
 from hw.device import Device, dsp
 from hw.intmath import divisors
 from hw.ir import Graph
@@ -79,7 +87,8 @@ class _Step:
     layer: LayerDesign
 
 
-_Front = dict[tuple[int, ...], list[_Step]]  # by (out_parallel, simd, kernel_rows, columns)
+# By (out_parallel, window channels, kernel_rows, columns).
+_Front = dict[tuple[int, ...], list[_Step]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,18 +169,19 @@ def _fastest(stage: Stage, device: Device, folding: Folding) -> LayerDesign:
 
 
 def _words_fit(stage: Stage, layer: LayerDesign) -> bool:
-    return max(word_bits(stage, layer, layer.folding.simd).values()) <= MAX_WORD_BITS
+    channels = window_channels(stage, layer.folding)
+    return max(word_bits(stage, layer, channels).values()) <= MAX_WORD_BITS
 
 
 def _options(stage: Stage, device: Device) -> Iterator[_Option]:
     conv, source = stage.conv, stage.source
     cell = table(device.dsp_type, conv.kernel, conv.w_format.narrow)
     plans = cell.plans(conv.w_format.bits, source.bits)
-    for simd, rows in product(divisors(source.channels), sorted({1, conv.kernel})):
+    for simd, rows in product(divisors(stage.fan_in), sorted({1, conv.kernel})):
         for plan in _worthwhile(plans, simd * rows):
             for pe in divisors(conv.out_channels):
                 layer = LayerDesign(conv.name, Folding(pe, simd, rows), plan)
-                fits = plan_fits(plan, conv.out_channels, source.width, pe)
+                fits = plan_fits(plan, conv, source, pe)
                 if fits and _words_fit(stage, layer):
                     yield _option(stage, layer)
 
@@ -262,7 +272,7 @@ def _cheapest(
             feeds = {
                 window: before + _cost(prices, _feed(space, index, layer, in_parallel))
                 for window, layer in windows.items()
-                if window[0] % in_parallel == 0 or in_parallel % window[0] == 0
+                if are_multiples(window[0], in_parallel)
             }
             for (parallel, *window), cost, step in choices:
                 feed = feeds.get(tuple(window))
@@ -300,7 +310,8 @@ def _front(space: _Space, index: int, interval: int) -> _Front:
         if lanes is not None:
             step = _step(space, index, option, lanes)
             folding, columns = step.layer.folding, step.layer.plan.columns
-            shape = (step.layer.out_parallel, folding.simd, folding.kernel_rows, columns)
+            channels = window_channels(space.chain[index], folding)
+            shape = (step.layer.out_parallel, channels, folding.kernel_rows, columns)
             rivals[shape].append(step)
     return {shape: _undominated(found) for shape, found in rivals.items()}
 
@@ -317,9 +328,10 @@ def _undominated(found: list[_Step]) -> list[_Step]:
 def _feed(space: _Space, index: int, layer: LayerDesign, in_parallel: int) -> Usage:
     """Return what the window of `layer` and the FIFO into it take."""
     folding = layer.folding
-    key = (index, in_parallel, folding.simd, folding.kernel_rows, layer.plan.columns)
+    stage = space.chain[index]
+    channels = window_channels(stage, folding)
+    key = (index, in_parallel, channels, folding.kernel_rows, layer.plan.columns)
     if key not in space.feeds:
-        stage = space.chain[index]
         window = layer_processes(stage, layer, in_parallel, PORT_BITS)[0]
         fifo = (in_parallel * stage.source.bits, default_depth(window))
         space.feeds[key] = layer_usage(stage, layer, (window,), [fifo], dsp(layer.plan.dsp))

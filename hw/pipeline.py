@@ -44,7 +44,8 @@ class Window:
 
     Input word: `in_parallel` channels of one column. Output word: [kernel_rows][columns][simd].
     `groups_out`: how often each row is read; `column_steps` = ceil((W + 2 pad) / columns);
-    `word_steps`: how often each column step is read, once per word of the packing plan.
+    `word_steps`: how often each column step is read, once per word of the packing plan. A
+    `depthwise` window sends only the channels that belong to the output group.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Window:
     groups_out: int
     column_steps: int
     word_steps: int
+    depthwise: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class MacArray:
 
     pe x kernel_rows x simd multipliers run the plan's `word_steps` words in turn. The products of
     `link` neighbouring multipliers are summed in one accumulator, which is decoded after
-    `decode_cycles` cycles and at the end of every word step.
+    `decode_cycles` cycles and at the end of every word step. In a `depthwise` array (in_channels =
+    simd = groups = 1) PE n takes channel n of the window word, in a dense one all take all.
     """
 
     name: str
@@ -89,6 +92,7 @@ class MacArray:
     link: int
     decode_cycles: int
     acc_bits: int
+    depthwise: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resources of a design, and the cost table that a bit-width search minimises."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -92,11 +92,13 @@ def layer_usage(
 def dsp_cycles(conv: Conv, source: TensorType, plan: PackPlan) -> int:
     """Return the DSP-cycles per frame of `conv` at pe = simd = kernel_rows = 1, row ends included.
 
-    H (M / groups) S K C word_steps / multipliers: what its array does, however it is folded.
+    H (M / groups) S K C word_steps / multipliers, C = 1 if depthwise: what its array does, however
+    it is folded.
     """
     column_steps = ceil_div(source.width + 2 * conv.padding, plan.columns)
     tiles = source.height * (conv.out_channels // plan.groups) * column_steps
-    return ceil_div(tiles * conv.kernel * source.channels * plan.word_steps, plan.multipliers)
+    fan_in = source.channels // conv.groups
+    return ceil_div(tiles * conv.kernel * fan_in * plan.word_steps, plan.multipliers)
 
 
 def legal_plans(
@@ -107,11 +109,7 @@ def legal_plans(
     `source` is the type of what `conv` reads. Raise DesignError if there are none.
     """
     cell = table(device.dsp_type, conv.kernel, conv.w_format.narrow)
-    legal = [
-        plan
-        for plan in cell.plans(w_bits, a_bits)
-        if plan_fits(plan, conv.out_channels, source.width, pe)
-    ]
+    legal = [plan for plan in cell.plans(w_bits, a_bits) if plan_fits(plan, conv, source, pe)]
     if not legal:
         raise DesignError(
             f"layer '{conv.name}': no packing plan of {w_bits} x {a_bits} bits runs on pe = {pe} "
@@ -133,14 +131,14 @@ def layer_cost(
     Raise DesignError for a layer that the packed array does not support.
     """
     types = infer(graph)
-    conv = _supported(graph[conv_name])
+    conv = _supported(graph[conv_name], types)
     return _layer_cost(conv, types[conv.source], device, w_bits, a_bits)
 
 
 def cost_table(graph: Graph, device: Device) -> CostTable:
     """Return the cost of every layer of `graph` (shape-only will do) at 2..8 x 2..8 bits."""
     types = infer(graph)
-    layers = [_supported(node) for node in graph.of_type(Conv, Linear)]
+    layers = [_supported(node, types) for node in graph.of_type(Conv, Linear)]
     values = [
         [
             [_layer_cost(conv, types[conv.source], device, w, a) for a in SEARCHED_BITS]
@@ -159,24 +157,24 @@ def work(graph: Graph, device: Device) -> dict[str, int]:
     types = infer(graph)
     costs = [
         _layer_cost(conv, types[conv.source], device, conv.w_format.bits, types[conv.source].bits)
-        for conv in map(_supported, graph.of_type(Conv, Linear))
+        for conv in (_supported(node, types) for node in graph.of_type(Conv, Linear))
     ]
     return dict(zip(RESOURCES, map(sum, zip(*costs, strict=True)), strict=True))
 
 
-def _supported(layer: Conv | Linear) -> Conv:
+def _supported(layer: Conv | Linear, types: Mapping[str, TensorType]) -> Conv:
     if not isinstance(layer, Conv):
         raise DesignError(
             f"layer '{layer.name}' is a {type(layer).__name__}; the packed array runs convolutions"
         )
-    check_conv(layer)
+    check_conv(layer, types[layer.source])
     return layer
 
 
 def _layer_cost(
     conv: Conv, source: TensorType, device: Device, w_bits: int, a_bits: int
 ) -> tuple[int, ...]:
-    weights = conv.kernel**2 * source.channels * conv.out_channels
+    weights = conv.kernel**2 * (source.channels // conv.groups) * conv.out_channels
     macs = source.height * source.width * weights
     row_bits = (conv.kernel + 1) * source.width * source.channels * a_bits
     plan = best_plan(conv, source, device, w_bits, a_bits)

@@ -169,6 +169,7 @@ def _mac_array(mac: MacArray, layer: LayerDesign) -> Usage:
     """
     plan, parallel, lanes = layer.plan, mac.pe * mac.groups, mac.simd * mac.kernel_rows
     own_luts, shared_luts, rom_bits, starts = array_prices(plan, lanes)
+    operands = mac.pe if mac.depthwise else 1
     depth = (mac.out_channels // parallel) * column_step_cycles(mac)
     sums_bits = parallel * (mac.columns + mac.kernel - 1) * mac.acc_bits
     memories = _repeat(mac.pe, memory_usage(rom_bits, depth))
@@ -176,10 +177,10 @@ def _mac_array(mac: MacArray, layer: LayerDesign) -> Usage:
         memories += _repeat(parallel, memory_usage(mac.acc_bits, mac.out_channels // parallel))
     return memories + Usage(
         dsp=array_dsps(mac, plan),
-        lut=lanes * (round(mac.pe * own_luts) + shared_luts) + sums_bits + CONTROL_LUT,
+        lut=lanes * (round(mac.pe * own_luts) + operands * shared_luts) + sums_bits + CONTROL_LUT,
         ff=2 * sums_bits
         + mac.pe * ceil_div(lanes, mac.link) * _remembered_bits(mac, plan)
-        + lanes * mac.columns * plan.a_bits
+        + operands * lanes * mac.columns * plan.a_bits
         + CONTROL_FF,
     )
 

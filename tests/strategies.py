@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hw.chain import stages
 from hw.design import Design, Folding, LayerDesign
-from hw.design_verify import lane_choices, plan_fits
+from hw.design_verify import are_multiples, lane_choices, plan_fits
 from hw.device import device
 from hw.intmath import divisors, weight_range
 from hw.ir import (
@@ -40,14 +40,16 @@ CHANNELS = (1, 2, 3, 4, 6)
 def shape_graph(draw, max_layers: int = 3, max_size: int = 7) -> Graph:
     """Shape-only chains: up to `max_layers` convolutions on maps up to `max_size` wide and high."""
     height, width = draw(st.integers(2, max_size)), draw(st.integers(2, max_size))
-    nodes = [Input("image", height, width, draw(st.sampled_from((1, 2, 3))), draw(bit_widths()))]
+    channels = draw(st.sampled_from((1, 2, 3)))
+    nodes = [Input("image", height, width, channels, draw(bit_widths()))]
     layers = draw(st.integers(1, max_layers))
     for index in range(layers):
-        kernel = draw(st.sampled_from((1, 3)))
-        out_channels, w_format = draw(st.sampled_from(CHANNELS)), WeightFormat(draw(bit_widths()))
-        conv = Conv(
-            f"conv{index}", nodes[-1].name, out_channels, kernel, w_format, padding=kernel // 2
-        )
+        kernel, w_format = draw(st.sampled_from((1, 3))), WeightFormat(draw(bit_widths()))
+        depthwise = draw(st.integers(0, 2)) == 0
+        out_channels = channels if depthwise else draw(st.sampled_from(CHANNELS))
+        given = {"padding": kernel // 2, "groups": channels if depthwise else 1}
+        conv = Conv(f"conv{index}", nodes[-1].name, out_channels, kernel, w_format, **given)
+        channels = out_channels
         nodes.append(conv)
         if index == layers - 1:
             break
@@ -90,14 +92,14 @@ def legal_layer(draw, stage, dsp_type: str, in_parallel: int, port_bits: int = 6
         (plan, pe)
         for plan in plans
         for pe in divisors(conv.out_channels)
-        if plan_fits(plan, conv.out_channels, source.width, pe)
+        if plan_fits(plan, conv, source, pe)
+        and (not stage.depthwise or are_multiples(pe, in_parallel))
     ]
     plan, pe = draw(st.sampled_from(mappings))
-    simd = draw(
-        st.sampled_from(
-            [d for d in divisors(source.channels) if d % in_parallel == 0 or in_parallel % d == 0]
-        )
-    )
+    simds = divisors(stage.fan_in)
+    if not stage.depthwise:
+        simds = [simd for simd in simds if are_multiples(simd, in_parallel)]
+    simd = draw(st.sampled_from(simds))
     kernel_rows = draw(st.sampled_from(sorted({1, conv.kernel})))
     lanes = draw(st.sampled_from(lane_choices(stage, pe * plan.groups, port_bits)))
     return LayerDesign(conv.name, Folding(pe, simd, kernel_rows, lanes), plan)
@@ -114,7 +116,7 @@ def with_parameters(graph: Graph, seed: int) -> Graph:
     for stage in stages(graph):
         conv, requant, channels = stage.conv, stage.requant, stage.conv.out_channels
         low, high = weight_range(conv.w_format.bits, conv.w_format.narrow)
-        shape = (conv.kernel, conv.kernel, stage.source.channels, channels)
+        shape = (conv.kernel, conv.kernel, stage.fan_in, channels)
         weights = rng.integers(low, high, shape, endpoint=True)
         bias = rng.integers(-50, 50, channels, endpoint=True)
         graph = graph.with_node(replace(conv, weights=weights, bias=bias))

@@ -188,9 +188,10 @@ def accesses(window: Window, rows: int):
                 yield read_at(window, j * write + n), False, j % (K + 1), column, c
     for q in range(rows - p - 1):
         for m in range(read):
-            rest, ig = divmod(m, groups)
+            rest, ig = (m, 0) if window.depthwise else divmod(m, groups)
             rest, krg = divmod(rest, K // window.kernel_rows)
-            step = rest // window.word_steps % window.column_steps
+            rest, step = divmod(rest // window.word_steps, window.column_steps)
+            ig = rest if window.depthwise else ig
             for kr in range(window.kernel_rows):
                 row = q - p + krg * window.kernel_rows + kr
                 for column in range(step * window.columns - p, (step + 1) * window.columns - p):

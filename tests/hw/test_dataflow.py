@@ -124,7 +124,7 @@ CONV_ACT = (IMAGE, CONV0, ACT0)
 REFUSED = {
     "stride": (
         chain(IMAGE, replace(CONV0, stride=2)),
-        r"convolution 'conv0' has stride 2; the packed array supports 1 \(stride 1, groups 1",
+        r"convolution 'conv0' has stride 2; the packed array supports 1 \(stride 1, dense or",
     ),
     "groups": (
         chain(replace(IMAGE, channels=4), replace(CONV0, groups=2)),

@@ -32,7 +32,7 @@ def every_layer(stage: Stage) -> list[LayerDesign]:
         LayerDesign(conv.name, Folding(pe, simd, rows, lanes), plan)
         for plan in plans
         for pe in divisors(conv.out_channels)
-        if plan_fits(plan, conv.out_channels, source.width, pe)
+        if plan_fits(plan, conv, source, pe)
         for simd in divisors(source.channels)
         for rows in sorted({1, conv.kernel})
         for lanes in lane_choices(stage, pe * plan.groups, 64)
@@ -201,7 +201,7 @@ def test_manual_takes_the_best_plan_that_the_folding_allows():
         cycles = [
             dsp_cycles(conv, source, plan)
             for plan in table("dsp48e2", conv.kernel).plans(conv.w_format.bits, source.bits)
-            if plan_fits(plan, conv.out_channels, source.width, layer.folding.pe)
+            if plan_fits(plan, conv, source, layer.folding.pe)
             and max(word_bits(stage, replace(layer, plan=plan), 1).values()) <= MAX_WORD_BITS
         ]
         assert dsp_cycles(conv, source, layer.plan) == min(cycles)

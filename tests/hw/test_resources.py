@@ -12,6 +12,7 @@ from hw.chain import stages
 from hw.cycles import process_cycles
 from hw.dataflow import build
 from hw.design import Design, DesignError, Folding, LayerDesign
+from hw.design_verify import plan_fits
 from hw.device import device, dsp
 from hw.ir import Conv, Graph, Input, Linear, Output, Requant, WeightFormat
 from hw.ir_verify import infer, requant_fits_dsp
@@ -181,7 +182,7 @@ def test_best_plan_has_the_fewest_dsp_cycles(graph, w_bits, a_bits):
     conv, source = stage.conv, stage.source
     best = best_plan(conv, source, ZU3, w_bits, a_bits)
     for plan in table("dsp48e2", conv.kernel).plans(w_bits, a_bits):
-        if conv.out_channels % plan.groups == 0 and plan.columns <= source.width:
+        if plan_fits(plan, conv, source):
             assert dsp_cycles(conv, source, best) <= dsp_cycles(conv, source, plan)
 
 
@@ -232,9 +233,11 @@ def test_unsupported_layers_are_named():
     linear = Graph("g", (GRAPH.input, Linear("dense", "image", 4, W4), Output("output", "dense")))
     with pytest.raises(DesignError, match="layer 'dense' is a Linear; the packed array runs conv"):
         cost_table(linear, ZU3)
-    depthwise = Conv("dw", "image", 3, 3, W4, padding=1, groups=3)
-    grouped = Graph("g", (GRAPH.input, depthwise, Output("output", "dw")))
-    with pytest.raises(DesignError, match="convolution 'dw' has groups 3; the packed array"):
+    wide = replace(GRAPH.input, channels=6)
+    grouped = Graph(
+        "g", (wide, Conv("gw", "image", 6, 3, W4, padding=1, groups=3), Output("output", "gw"))
+    )
+    with pytest.raises(DesignError, match="convolution 'gw' has groups 3; the packed array"):
         work(grouped, ZU3)
 
 

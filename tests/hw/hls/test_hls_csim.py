@@ -80,7 +80,38 @@ def corner_designs() -> list[Design]:
         (Folding(6, 2, 1, 3), Folding(3, 2, 1, 3), Folding(3, 1, 1, 1)),
         (Folding(1, 1, 5, 1), Folding(1, 3, 3, 1), Folding(1, 2, 1, 1)),
     ]
-    return [map_graph(with_parameters(wide, seed), fold) for seed, fold in enumerate(foldings)]
+    dense = [map_graph(with_parameters(wide, seed), fold) for seed, fold in enumerate(foldings)]
+    return dense + depthwise_designs()
+
+
+def depthwise_designs() -> list[Design]:
+    """Depthwise layers of K = 3 and 5, words split and joined before them."""
+    graph = Graph(
+        "separable",
+        (
+            Input("image", 6, 9, 3, 6),
+            Conv("conv0", "image", 3, 3, WeightFormat(4), padding=1, groups=3),
+            Requant("act0", "conv0", 5),
+            Conv("conv1", "act0", 12, 1, WeightFormat(3), padding=0),
+            Requant("act1", "conv1", 3),
+            Conv("conv2", "act1", 12, 5, WeightFormat(5, narrow=False), padding=2, groups=12),
+            Requant("act2", "conv2", 4),
+            MaxPool("pool2", "act2"),
+            Conv("conv3", "pool2", 12, 3, WeightFormat(2), padding=1, groups=12),
+            Requant("act3", "conv3", 2),
+            Conv("conv4", "act3", 4, 1, WeightFormat(6), padding=0),
+            Output("output", "conv4"),
+        ),
+    )
+    foldings = [
+        tuple(Folding(pe, simd, rows, 1) for pe, simd, rows in layers)
+        for layers in (
+            ((3, 1, 3), (2, 3, 1), (4, 1, 5), (2, 1, 1), (1, 2, 1)),
+            ((1, 1, 1), (3, 1, 1), (12, 1, 1), (12, 1, 3), (2, 12, 1)),
+            ((3, 1, 1), (1, 3, 1), (2, 1, 1), (6, 1, 3), (1, 3, 1)),
+        )
+    ]
+    return [map_graph(with_parameters(graph, seed), fold) for seed, fold in enumerate(foldings)]
 
 
 def test_corner_designs(tmp_path):

@@ -100,7 +100,7 @@ def window_phases(window: Window, frame: int) -> Iterator[Iteration]:
     write = window.width * window.channels // window.in_parallel
     rows = window.kernel // window.kernel_rows
     steps = window.groups_out * window.column_steps * window.word_steps
-    read = steps * rows * (window.channels // window.simd)
+    read = steps * rows * (1 if window.depthwise else window.channels // window.simd)
     length = max(write, read)
     first = 0 if frame == 0 else frame * H + p + 1
     for j in range(first, (frame + 1) * H + p + 1):

@@ -14,6 +14,7 @@ struct MacShape {
   static constexpr int PARALLEL = C::pe * C::groups;
   static constexpr int GROUPS_OUT = C::out_channels / PARALLEL;
   static constexpr int LANES = C::kernel_rows * C::simd;  // multipliers of one PE
+  static constexpr int CHANNELS = C::depthwise ? C::pe : C::simd;  // of a window word
   static constexpr int LINKS = ceil_div(LANES, C::link);  // and their accumulators
   static constexpr int STEPS = (C::kernel / C::kernel_rows) * (C::in_channels / C::simd);
   static constexpr int DEPTH = GROUPS_OUT * C::word_steps * STEPS;
@@ -23,6 +24,10 @@ struct MacShape {
   static constexpr int BIAS_PER_CHUNK = C::biased ? 64 / C::bias_bits : 1;
   static constexpr int CHUNKS = SLICE_CHUNKS + (C::biased ? ceil_div(LINKS, BIAS_PER_CHUNK) : 0);
 };
+
+/// What the array reads in one cycle.
+template <class C>
+using MacWindow = WindowWord<C::kernel_rows, C::columns, MacShape<C>::CHANNELS, C::a_bits>;
 
 /// What one PE multiplies in one cycle: weight slices [kernel row, channel][weight lane], then the
 /// bias of every link, in 64-bit chunks.
@@ -108,9 +113,8 @@ void unpack_weights(const RomWord<C>& rom, int n, ap_uint<C::slice_bits> (&w)[C:
 
 /// Put the operands of word W on the ports if it has its turn.
 template <class C, class W>
-void load_word(int word_step,
-               const WindowWord<C::kernel_rows, C::columns, C::simd, C::a_bits>& x,
-               const WeightRom<C>& rom, int address, MacInputs<C>& inputs) {
+void load_word(int word_step, const MacWindow<C>& x, const WeightRom<C>& rom, int address,
+               MacInputs<C>& inputs) {
 #pragma HLS INLINE
   using S = MacShape<C>;
   if (word_step != W::index) return;
@@ -118,13 +122,16 @@ void load_word(int word_step,
 #pragma HLS UNROLL
     ap_uint<C::a_bits> acts[W::a_lanes];
 #pragma HLS ARRAY_PARTITION variable = acts complete dim = 0
-    for (int j = 0; j < W::a_lanes; ++j) {
-#pragma HLS UNROLL
-      acts[j] = x.code[n / C::simd][W::a_column(j)][n % C::simd];
-    }
-    const int a_word = pack_acts<W>(acts);
+    int a_word = 0;
     for (int pe = 0; pe < C::pe; ++pe) {
 #pragma HLS UNROLL
+      if (C::depthwise || pe == 0) {  // all PEs of a dense array take the same activations
+        for (int j = 0; j < W::a_lanes; ++j) {
+#pragma HLS UNROLL
+          acts[j] = x.code[n / C::simd][W::a_column(j)][C::depthwise ? pe : n % C::simd];
+        }
+        a_word = pack_acts<W>(acts);
+      }
       ap_uint<C::slice_bits> w[C::w_lanes];
 #pragma HLS ARRAY_PARTITION variable = w complete dim = 0
       unpack_weights<C>(rom[pe][address], n, w);
@@ -236,7 +243,7 @@ SumWord<C::columns, MacShape<C>::PARALLEL, C::acc_bits> finished(const Partial<C
 /// row -> output group -> column step -> word step -> (kernel row group -> channel group).
 /// `Words`: the packing plan's multiplications, one of which all DSPs run in a word step.
 template <class C, class... Words>
-void mac_array(hls::stream<WindowWord<C::kernel_rows, C::columns, C::simd, C::a_bits> >& in,
+void mac_array(hls::stream<MacWindow<C> >& in,
                hls::stream<SumWord<C::columns, MacShape<C>::PARALLEL, C::acc_bits> >& out,
                const WeightRom<C>& rom, const StartRom<C>& start, int frames) {
 #pragma HLS ARRAY_PARTITION variable = rom complete dim = 1
@@ -258,7 +265,7 @@ void mac_array(hls::stream<WindowWord<C::kernel_rows, C::columns, C::simd, C::a_
 #pragma HLS LOOP_FLATTEN
 #pragma HLS PIPELINE II = 1
             MIXQ_ITERATION(C);
-            const WindowWord<C::kernel_rows, C::columns, C::simd, C::a_bits> x = in.read();
+            const MacWindow<C> x = in.read();
             MacInputs<C> inputs;
 #pragma HLS ARRAY_PARTITION variable = inputs.wide complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = inputs.narrow complete dim = 0

@@ -26,7 +26,8 @@ struct WindowShape {
   static constexpr int ROW_GROUPS = C::kernel / C::kernel_rows;
   static constexpr int WRITES = C::width * (C::channels / C::in_parallel);
   static constexpr int READS =
-      C::groups_out * C::column_steps * C::word_steps * ROW_GROUPS * (C::channels / C::simd);
+      C::groups_out * C::column_steps * C::word_steps * ROW_GROUPS *
+      (C::depthwise ? 1 : C::channels / C::simd);
   static constexpr int LENGTH = WRITES > READS ? WRITES : READS;
   // A load and a store of one place lie further apart than the stages between them can turn round.
   static constexpr bool FAR = C::reuse_iterations >= 8;
@@ -55,24 +56,41 @@ struct WritePosition {
   }
 };
 
-/// What the next step reads: column step -> word step -> kernel row group -> input channel group.
+/// What the next step reads: column step -> word step -> kernel row group -> input channel group;
+/// depthwise: channel group -> column step -> word step -> kernel row group.
 template <class C>
 struct ReadPosition {
   int step = 0, column = 0, word = 0, row = 0, lane = 0, base = 0;
 
   void advance() {
 #pragma HLS INLINE
+    if (C::depthwise) {
+      if (next_rows()) next_channels();
+    } else {
+      if (next_channels()) next_rows();
+    }
+  }
+
+  /// Go to the next channel group; return true if it is the first again.
+  bool next_channels() {
+#pragma HLS INLINE
     using S = WindowShape<C>;
     lane = lane == S::IN_ATOMS - 1 ? 0 : lane + 1;
-    if (lane > 0) return;
+    if (lane > 0) return false;
     base = base == S::DEPTH - S::BLOCKS ? 0 : base + S::BLOCKS;
-    if (base > 0) return;
+    return base == 0;
+  }
+
+  /// Go to the next kernel rows, word step, column step; return true if all are the first again.
+  bool next_rows() {
+#pragma HLS INLINE
     row = row == C::kernel - C::kernel_rows ? 0 : row + C::kernel_rows;
-    if (row > 0) return;
+    if (row > 0) return false;
     word = word == C::word_steps - 1 ? 0 : word + 1;
-    if (word > 0) return;
+    if (word > 0) return false;
     step = step == C::column_steps - 1 ? 0 : step + 1;
     column = step == 0 ? 0 : column + C::columns;
+    return step == 0;
   }
 };
 
@@ -190,8 +208,9 @@ void window_iteration(Lines<C>& lines, WindowState<C>& at,
 ///
 /// Phase j writes row j (counted over all frames) and sends the windows of row j - padding - 1.
 /// Both are spread evenly over a phase, so that neither side waits for a burst of the other; the
-/// whole row is read once per output group and word step. Order: output group -> column step ->
-/// word step -> kernel row group -> channel group.
+/// whole row is read once per output group and word step; a depthwise output group reads its own
+/// channels only. Order: output group -> column step -> word step -> kernel row group -> channel
+/// group.
 template <class C>
 void window(hls::stream<CodeWord<C::in_parallel, C::bits> >& in,
             hls::stream<WindowWord<C::kernel_rows, C::columns, C::simd, C::bits> >& out,
