@@ -60,6 +60,8 @@ def packing(options: argparse.Namespace) -> str:
     from hw.packing.listing import as_json, as_text
     from hw.packing.search import best_plans
 
+    if options.png is not None and not options.png.absolute().parent.is_dir():
+        raise PackError(f"--png {options.png}: there is no folder {options.png.parent}")
     cells = best_plans(
         options.dsp,
         options.kernel,

@@ -119,6 +119,8 @@ def decodings(
     most = max(MOST_KNOWN_BITS.values())
     if mode not in ASKED:
         raise PackError(f"mode '{mode}' is unknown; allowed: {', '.join(ASKED)}")
+    if zero not in (None, *ZEROS):
+        raise PackError(f"zero point '{zero}' is unknown; allowed: {', '.join(ZEROS)}")
     if chain < 1:
         raise PackError(f"chain {chain} must be at least 1, the products that P has to hold")
     if not 0 <= known_bits <= most:

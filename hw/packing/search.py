@@ -13,6 +13,7 @@ from itertools import product
 import numpy as np
 
 from hw.device import dsp
+from hw.packing.cost import LINK, REDUCTION
 from hw.packing.decoding import LONGEST_CHAIN, Asked, Decoding, decodings
 from hw.packing.geometry import cuts
 from hw.packing.plan import PackError, PackPlan, Zero
@@ -65,9 +66,12 @@ NEEDS = (
     *(Need(*tile) for tile in ((1, 1), (2,), (4,), (0, 4))),
     *(Need(*tile, suits=_unfolded) for tile in ((), _DENSE, _DEPTHWISE)),
 )
-BUDGETS = (1, 6, LARGEST_WORDS)
-"""Words of a plan, at most: of every decoding the fastest tile with each of these is looked at.
-Words of one shape are cheap in LUTs, and few words have few shapes."""
+BUDGETS = (1, 3, LARGEST_WORDS)
+"""Words of a part, at most: of every cut and decoding the fastest tile with each of these is looked
+at. Words of one shape are cheap in LUTs, and few words have few shapes."""
+COUNTER_BITS = 8  # of a canary, about
+GUESS_ERROR = 0.08
+"""By how much guessed LUTs must be more before a plan is left out that is no better otherwise."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,15 @@ def best_plans(
     Of equally fast ones the one with the fewest LUTs. Options and errors as for `search`; raises
     PackError where no plan satisfies the options.
     """
-    ways, best = decodings(dsp(dsp_name), mode, chain, known_bits, zero), {}
+    device, best = dsp(dsp_name), {}
+    ways = decodings(device, mode, chain, known_bits, zero)
+    if not ways:
+        able = sorted({way.mode for way in decodings(device)})
+        raise PackError(
+            f"{dsp_name} has no mode '{mode}' with chains of {chain} and {known_bits} known bits; "
+            f"its modes are {', '.join(able)} ('every' holds one product, 'canary' needs a known "
+            "bit)"
+        )
     for bits in product(SEARCHED_BITS, SEARCHED_BITS):
         cell = Cell(dsp_name, kernel, *bits, narrow)
         check_cell(cell)
@@ -146,7 +158,7 @@ def best_plans(
         if not fastest:
             raise PackError(
                 f"{cell} has no plan of mode '{mode}' with chains of {chain} and {known_bits} "
-                "known bits; allow shorter chains, more known bits or another mode"
+                "known bits; allow shorter chains or more known bits"
             )
         best[bits] = certify(build(cell, min(fastest, key=Found.order).recipe))
     return best
@@ -181,6 +193,7 @@ class Tiles:
         self.cut_of = np.repeat(np.arange(len(found)), [len(part.words) for part in found])
         self.way_of = _joined([part.ways for part in found])
         self.chains = _joined([part.chains for part in found])
+        self.per_output, self.per_product = _guesses(cell, self)
         self._prices: dict[tuple[int, int], Found] = {}
 
     def price(self, row: int, tile: int) -> Found:
@@ -199,36 +212,76 @@ class Tiles:
     def priced(self, need: Need) -> list[Found]:
         """Return what a need's plans are chosen from.
 
-        For every budget the fastest tile of each cut and decoding. Of one family, cut or not, a
-        shorter chain must buy a higher rate.
+        For every budget the fastest tile of each cut and decoding, but those that another of the
+        same family equals or beats in rate and chain, and by what LUTs are guessed to cost.
         """
         allowed = _allowed(need.groups, need.columns)
         suits = np.array([need.suits(way) for way in self.ways], bool)[self.way_of]
         rates, words = self.rates[:, allowed], self.words[:, allowed]
+        parts = np.where(self.cut_of > 0, 2, 1)[:, None]  # cuts[0] is none
         chosen: set[tuple[int, int]] = set()
         for budget in BUDGETS[-1:] if need.fastest else BUDGETS:
-            within = np.where(words <= budget, rates, 0)
+            most = np.minimum(budget * parts, LARGEST_WORDS)
+            within = np.where(words <= most, rates, 0)
             at = within.argmax(1)
             fastest = np.where(suits, within[np.arange(len(at)), at], 0)
-            rows = self._staircase(fastest)
-            chosen.update(zip(rows.tolist(), allowed[at[rows]].tolist(), strict=True))
+            tiles = allowed[at]
+            rows = self._undominated(fastest, self.guessed_luts(tiles))
+            chosen.update((row, int(tiles[row])) for row in rows)
         return [self.price(*key) for key in sorted(chosen)]
 
-    def _staircase(self, rates: np.ndarray) -> np.ndarray:
-        """Return the rows that no other of their kind beats in rate or chain and equals in both."""
-        kinds = 2 * self.way_of + (self.cut_of > 0)  # cuts[0] is none
-        chains = np.minimum(self.chains, LONGEST_CHAIN)
-        order = np.lexsort((-chains, -rates, kinds))
+    def guessed_luts(self, tiles: np.ndarray) -> np.ndarray:
+        """Return roughly the LUTs per product of one tile of every row: by outputs and products."""
+        columns, kernel = tiles % LARGEST_COLUMNS + 1, self.cell.kernel
+        outputs = (columns + kernel - 1) / (kernel * columns)  # of groups (columns + K - 1)
+        return self.per_output * outputs + self.per_product
+
+    def _undominated(self, rates: np.ndarray, luts: np.ndarray) -> list[int]:
+        """Return the rows that no other of their family equals or beats in everything."""
+        chains, found = np.minimum(self.chains, LONGEST_CHAIN), []
+        order = np.lexsort((luts, -chains, -rates, self.way_of))
         order = order[rates[order] > 0]
-        reach = kinds[order] * (2 * LONGEST_CHAIN) + chains[order]
-        longest = np.maximum.accumulate(np.concatenate([[-1], reach]))[:-1]
-        return order[reach > longest]
+        for rows in np.split(order, np.flatnonzero(np.diff(self.way_of[order])) + 1):
+            kept: list[int] = []
+            for row in rows.tolist():
+                cheap = luts[kept] <= (1 - GUESS_ERROR) * luts[row]
+                if not (cheap & (chains[kept] >= chains[row])).any():
+                    kept.append(row)
+            found += kept
+        return found
 
     def fastest(self) -> list[Found]:
         """Return recipes of the highest rate, the smallest tile of every cut and decoding."""
         highest = self.rates.max(1, initial=0)
         rows = np.flatnonzero((highest == highest.max(initial=0)) & (highest > 0))
         return [self.price(row, int(self.rates[row].argmax())) for row in rows.tolist()]
+
+
+def _guesses(cell: Cell, tiles: "Tiles") -> tuple[np.ndarray, np.ndarray]:
+    """Return rough LUTs of every row per output and per product (the counts of `cost`, no shapes).
+
+    Accumulators, decoding and canaries belong to outputs, known bits to products.
+    """
+    per_output, per_product = np.zeros((2, len(tiles.chains)))
+    for index, cut in enumerate(tiles.cuts):
+        for at, way in enumerate(tiles.ways):
+            rows = np.flatnonzero((tiles.cut_of == index) & (tiles.way_of == at))
+            chains, t, counted = tiles.chains[rows], way.known_bits, way.mode == "canary"
+            sharing = 1 if counted else np.minimum(chains, LINK)
+            for part in cell.parts(cut):
+                spread = part.spread(way.zero)
+                sums = np.where(counted | (chains < REDUCTION), _bits(REDUCTION * spread), 0)
+                read = _bits(np.minimum(chains, REDUCTION) * spread) if t else 0
+                per_output[rows] += (sums + read) / sharing
+                if t:
+                    per_product[rows] += min(part.w_bits, t + 1) + min(part.a_bits, t)
+                if counted:
+                    per_output[rows] += t + COUNTER_BITS
+    return per_output, per_product
+
+
+def _bits(values: int | np.ndarray) -> np.ndarray:
+    return np.ceil(np.log2(values + 1))
 
 
 def _joined(arrays: list[np.ndarray]) -> np.ndarray:

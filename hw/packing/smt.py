@@ -62,9 +62,11 @@ def lost(plan: PackPlan) -> str | None:
 
 def _lost_values(plan: PackPlan, word: Word, limits: list[int], formula) -> str | None:
     z3, bits = _z3(), dsp(plan.dsp).p_bits
+    if max(limits) >= 1 << bits:
+        return f"the fields' sums reach {max(limits)}, P has {bits} bits"
     sums = [z3.BitVec(f"u{k}", bits) for k in range(len(limits))]
     solver = z3.Solver()
-    solver.add(*(z3.ULE(u, min(n, (1 << bits) - 1)) for u, n in zip(sums, limits, strict=True)))
+    solver.add(*(z3.ULE(u, n) for u, n in zip(sums, limits, strict=True)))
     solver.add(formula(z3, plan, word, sums, bits))
     if solver.check() == z3.unsat:
         return None

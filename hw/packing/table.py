@@ -19,7 +19,7 @@ from hw.packing.prove import certify
 from hw.packing.recipe import Cell, Recipe, as_rows, build, from_rows
 from hw.packing.search import KERNELS, WIDEST_BITS, check_cell, recipes
 
-VERSION = 4
+VERSION = 5
 PATH = Path(__file__).with_name("tables.json")
 STORED = tuple(sorted({device.dsp_type for device in DEVICES.values()}))
 

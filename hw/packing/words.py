@@ -32,6 +32,7 @@ from hw.packing.tiling import (
     tile_words,
 )
 
+ENDLESS = 1 << 62  # products: more than any accumulator holds
 PARTS_AT_HAND = 256  # a MB each; the cells of one DSP share their parts
 Decodings = tuple[Decoding, ...]
 
@@ -132,7 +133,7 @@ def cut_words(cell: Cell, cut: Cut, ways: Decodings) -> CutWords:
     lengths = [len(chains) for _, chains in rows]
     return CutWords(
         np.repeat(np.arange(len(ways)), lengths),
-        np.concatenate([chains for _, chains in rows]),
+        np.array([min(chain, ENDLESS) for _, chains in rows for chain in chains]),
         np.minimum(sum(found), NONE),
     )
 

@@ -57,7 +57,10 @@ MISTAKES = [
     (["--known-bits", "-1"], "known_bits -1 must lie in 0..4"),
     (["--known-bits", "9"], "known_bits 9 must lie in 0..4"),
     (["--json", "--png", "x.png"], "argument --png: not allowed with argument --json"),
-    (["--kernel", "1", *FEW, "--png", "missing/x.png"], "No such file or directory"),
+    (
+        ["--kernel", "1", *FEW, "--png", "missing/x.png"],
+        "--png missing/x.png: there is no folder missing",
+    ),
     (["--kernel", "1", *FEW, "--png", "."], "Is a directory"),
     (["--colour"], "unrecognized arguments: --colour"),
 ]

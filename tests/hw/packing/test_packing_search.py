@@ -345,6 +345,11 @@ def test_ladders_have_a_rung_for_every_chain_that_matters():
         ),
         (
             ("dsp48e2", 3, 4, 4),
+            {"zero": "centered"},
+            "zero point 'centered' is unknown; allowed: plain, folded, centred",
+        ),
+        (
+            ("dsp48e2", 3, 4, 4),
             {"mode": "never"},
             "mode 'never' is unknown; allowed: best, every, chain, canary",
         ),
@@ -365,8 +370,12 @@ def test_what_has_no_plans_is_named(arguments, options, message):
 def test_chains_that_no_accumulator_holds_are_refused():
     with pytest.raises(PackError, match="has no plan of mode 'best' with chains of 10000000000000"):
         best_plans("dsp48e2", 1, chain=10**18)
-    with pytest.raises(PackError, match="has no plan of mode 'every' with chains of 2"):
+    with pytest.raises(PackError, match="dsp48e2 has no mode 'every' with chains of 2 and 4 known"):
         best_plans("dsp48e2", 1, mode="every", chain=2)
+    with pytest.raises(
+        PackError, match=r"dsp48e1 has no mode 'canary' .* its modes are chain, every"
+    ):
+        best_plans("dsp48e1", 1, mode="canary")
 
 
 def test_an_unknown_dsp_is_named():

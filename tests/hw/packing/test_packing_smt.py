@@ -2,6 +2,7 @@
 """z3 and the rules agree; without z3 the message says what to install."""
 
 import sys
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -13,7 +14,7 @@ from hw.packing.geometry import Cut, make_word, parts
 from hw.packing.plan import ActLane, PackError, PackPlan, WeightLane
 from hw.packing.prove import alone
 from hw.packing.rules import check
-from hw.packing.search import KERNELS
+from hw.packing.search import KERNELS, search
 from hw.packing.smt import lost, smt
 from hw.packing.table import table
 from tests.packing_samples import filter_plan
@@ -89,7 +90,7 @@ def test_only_the_lowest_field_may_be_closer_than_the_known_bits(mode, offsets, 
     word = make_word(
         device, part, 0, (WeightLane(0, 0, 0),), acts, w_port=27, known_bits=3, zero="folded"
     )
-    cell = (device.name, 1, 2, 1, True, mode, 1, 3, True, 1, 1)
+    cell = (device.name, 1, 2, 1, True, mode, 1, 3, "folded", 1, 1)
     assert (lost(PackPlan(*cell, (part,), (word,))) is None) == exact
 
 
@@ -103,6 +104,15 @@ def test_the_top_of_a_canary_is_not_forgotten():
     )
     with pytest.raises(PackError, match=r"top field's sums reach \d+ in 22 bits"):
         smt(plan)
+
+
+@pytest.mark.parametrize("factor", [1, 1000])
+def test_sums_beyond_the_accumulator_are_lost(factor):
+    """A field alone in P: nothing above it, so that only P's own width limits the chain."""
+    plan = search("dsp48e2", 1, 8, 8, False, mode="chain", chain=1 << 20)[0]
+    too_long = factor * (1 + (1 << 48) // max(word.fields[0].spread for word in plan.words))
+    with pytest.raises(PackError, match="sums reach"):
+        smt(replace(plan, chain=too_long))
 
 
 def test_a_missing_solver_is_named(monkeypatch):
