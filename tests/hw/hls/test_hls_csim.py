@@ -81,7 +81,7 @@ def corner_designs() -> list[Design]:
         (Folding(1, 1, 5, 1), Folding(1, 3, 3, 1), Folding(1, 2, 1, 1)),
     ]
     dense = [map_graph(with_parameters(wide, seed), fold) for seed, fold in enumerate(foldings)]
-    return dense + depthwise_designs()
+    return dense + depthwise_designs()[:1]
 
 
 def depthwise_designs() -> list[Design]:
@@ -116,6 +116,11 @@ def depthwise_designs() -> list[Design]:
 
 def test_corner_designs(tmp_path):
     assert_equal(corner_designs(), tmp_path)
+
+
+@pytest.mark.slow
+def test_more_depthwise_designs(tmp_path):
+    assert_equal(depthwise_designs()[1:], tmp_path)
 
 
 @pytest.fixture(scope="module")

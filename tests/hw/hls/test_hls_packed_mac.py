@@ -77,8 +77,8 @@ def table_families() -> list[PackPlan]:
     return [found[kind] for kind in sorted(found)]
 
 
-@pytest.mark.parametrize("half", [0, 1])
-def test_a_plan_of_every_family_of_the_tables(half, tmp_path):
+@pytest.mark.parametrize("third", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
+def test_a_plan_of_every_family_of_the_tables(third, tmp_path):
     plans = table_families()
     kinds = [set(values) for values in zip(*map(family, plans), strict=True)]
     assert kinds[0] == {"every", "chain", "canary"}
@@ -87,8 +87,8 @@ def test_a_plan_of_every_family_of_the_tables(half, tmp_path):
     assert kinds[4] == set(ZEROS)
     assert [kinds[3], *kinds[5:]] == [{False, True}] * 4
     (tmp_path / "arrays").mkdir()
-    bench(plans[half::2], tmp_path, arrays=False)
-    bench(plans[9 * half :: 18], tmp_path / "arrays")
+    bench(plans[third::3], tmp_path, arrays=False)
+    bench(plans[7 * third :: 21], tmp_path / "arrays")
 
 
 def longest_chains(most: int) -> list[PackPlan]:

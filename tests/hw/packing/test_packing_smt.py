@@ -14,7 +14,7 @@ from hw.packing.geometry import Cut, make_word, parts
 from hw.packing.plan import ActLane, PackError, PackPlan, WeightLane
 from hw.packing.prove import alone
 from hw.packing.rules import check
-from hw.packing.search import KERNELS, search
+from hw.packing.search import search
 from hw.packing.smt import lost, smt
 from hw.packing.table import table
 from tests.packing_samples import filter_plan
@@ -44,14 +44,15 @@ def test_z3_proves_plans_of_the_full_accumulator(plan):
     assert (proof.method, proof.vectors) == ("z3", 0)
 
 
+@pytest.mark.parametrize("kernels", [(1, 3, 5), pytest.param((7,), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mode", ["every", "chain", "canary"])
-def test_the_default_table_is_proven_by_z3(mode):
+def test_the_default_table_is_proven_by_z3(mode, kernels):
     """Every word of it, and every twelfth plan as a whole."""
-    cells = product(KERNELS, range(2, 9), range(1, 9))
+    cells = product(kernels, range(2, 9), range(1, 9))
     plans = [p for k, w_bits, a_bits in cells for p in table("dsp48e2", k).plans(w_bits, a_bits)]
     plans = [plan for plan in plans if plan.mode == mode]
     words = {alone(plan, word) for plan in plans for word in plan.words}
-    assert len(words) > 500
+    assert len(words) > 200
     assert [word for word in words if lost(word) is not None] == []
     for plan in plans[::12]:
         assert smt(plan).proof.method == "z3"
