@@ -241,12 +241,14 @@ def test_no_decoding_is_faster_than_the_pareto_set(cell):
 
 
 def covered(one: Found, others: Iterable[Found], need: Need, luts: float) -> bool:
-    """Tell whether one of the others, with at most `luts` times the LUTs, does as well."""
+    """Tell whether one of the others does as well, with at most `luts` times the LUTs or 0.15 a
+    product more: plans without any are not told from those of a multiplexer.
+    """
     return any(
         other.rate >= one.rate
         and other.chain >= one.chain
         and other.biased <= one.biased
-        and other.luts <= luts * one.luts
+        and other.luts <= max(luts * one.luts, one.luts + 0.15)
         for other in others
         if suits(other, need)
     )
