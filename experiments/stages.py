@@ -86,12 +86,15 @@ def replacing(run: Run, stage: str, keep_own: bool) -> Iterator[None]:
         if (run.out / name).exists():
             aside.mkdir(exist_ok=True)
             (run.out / name).rename(aside / name)
+    failed = True
     try:
         yield
-    except Exception:  # raised again: whatever it is, the results are worth keeping
-        for folder in aside.iterdir() if aside.exists() else ():
-            shutil.rmtree(run.out / folder.name, ignore_errors=True)
-            folder.rename(run.out / folder.name)
+        failed = False
+    except KeyboardInterrupt:
+        failed = False
         raise
     finally:
+        for folder in aside.iterdir() if failed and aside.exists() else ():
+            shutil.rmtree(run.out / folder.name, ignore_errors=True)
+            folder.rename(run.out / folder.name)
         shutil.rmtree(aside, ignore_errors=True)

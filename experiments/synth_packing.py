@@ -33,7 +33,7 @@ from hw.packing.recipe import Cell, Place, Recipe, build
 from hw.packing.table import stored_recipes
 from hw.packing.verilog import constant_verilog, logic_verilog, product_verilog, word_verilog
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 DSP, KERNELS, BITS = "dsp48e2", (1, 3, 5), range(2, 9)
 BATCH = 24  # modules in one run: reading the cell library takes seconds
 SYNTHESIS = "synth_xilinx -family xcup -noiopad -noclkbuf -top top"
@@ -75,7 +75,7 @@ Sample = dict[Source, list[Measurement]]
 
 
 def draw(count: int, seed: int) -> list[Source]:
-    """Draw plans of the tables evenly over mode, known bits and folding, as far as they exist."""
+    """Draw plans of the tables evenly over mode, known bits and zero point, as they exist."""
     rng = random.Random(seed)
     strata: dict[tuple, list[Source]] = {}
     for kernel, narrow, w_bits, a_bits in product(KERNELS, (False, True), BITS, BITS):
@@ -92,7 +92,7 @@ def draw(count: int, seed: int) -> list[Source]:
 
 
 def split(sources: Iterable[Source]) -> tuple[list[Source], list[Source]]:
-    """Return every other source of each mode, t and folding: those to fit to, those held out."""
+    """Return every other source of each mode, t and zero point: to fit to, and held out."""
     halves: tuple[list[Source], list[Source]] = [], []
     seen: Counter = Counter()
     for source in sources:

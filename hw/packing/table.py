@@ -136,5 +136,5 @@ def _line(cell: Cell) -> str:
 
 
 def write_tables(path: Path = PATH) -> None:
-    """Search every stored cell anew (about six minutes) and write it to `path`."""
+    """Search every stored cell anew (half an hour) and write it to `path`."""
     path.write_text(tables_text())
