@@ -96,6 +96,47 @@ def test_narrow_plan_needs_narrow_weights():
     verify(replace(DESIGN, layers=(planned(FIRST, narrow=False), HEAD)))  # wider than needed
 
 
+DEPTHWISE = Graph(
+    "depthwise",
+    (
+        Input("image", 6, 12, 3, 8),
+        Conv("conv0", "image", 6, 1, W4),
+        Requant("act0", "conv0", 4),
+        Conv("conv1", "act0", 6, 3, W4, padding=1, groups=6),
+        Requant("act1", "conv1", 4),
+        Conv("head", "act1", 2, 1, W4),
+        Output("output", "head"),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("folding", "groups", "message"),
+    [
+        (Folding(2, 1), 1, None),
+        (Folding(2, 3), 1, "layer 'conv1': simd is 3; allowed: 1$"),
+        (
+            Folding(3, 1),
+            1,
+            r"layer 'conv1': pe \(behind 2 channels per word\) is 3; allowed: 1, 2, 6",
+        ),
+        (Folding(1, 1), 2, "its plan packs 2 output channels, .* 6 depthwise output channels"),
+    ],
+)
+def test_a_depthwise_array_takes_one_channel_a_pe(folding, groups, message):
+    layers = (
+        LayerDesign("conv0", Folding(2, 3), bare_plan(1, 4, 8)),
+        LayerDesign("conv1", folding, bare_plan(3, 4, 4, groups=groups)),
+        LayerDesign("head", Folding(1, 2), bare_plan(1, 4, 4)),
+    )
+    design = Design(DEPTHWISE, device("xczu3eg"), 250.0, layers)
+    if message is None:
+        assert verify(design)[1].depthwise
+    else:
+        with pytest.raises(DesignError, match=message):
+            verify(design)
+
+
 def test_words_are_at_most_4096_bits_wide():
     wide = Graph(
         "wide",

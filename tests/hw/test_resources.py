@@ -31,6 +31,7 @@ from hw.resources import (
 )
 from hw.usage import (
     Usage,
+    array_prices,
     bram18,
     fifo_usage,
     memory_usage,
@@ -38,6 +39,7 @@ from hw.usage import (
     multipliers,
     process_usage,
 )
+from tests.packing_samples import filter_plan, gapped_plan
 from tests.strategies import (
     bare_plan,
     bit_widths,
@@ -112,6 +114,32 @@ def test_block_rams_by_hand():
     deep = replace(mac, out_channels=12 * 64)  # 216 bits x 192 words in each of the 2 ROMs
     assert process_usage(deep, stage, FIRST, dsp(ZU3.dsp_type)).bram18 == 2 * 6
     assert estimate(DESIGN).layers[1].usage.bram18 == 1  # what is left is the FIFO
+
+
+def test_depthwise_pes_have_operands_of_their_own():
+    """conv0 of two PEs of nine lanes, and the same numbers depthwise: operands twice, not once."""
+    (stage, _), mac = stages(GRAPH), build(DESIGN).processes[2]
+    layer = replace(FIRST, plan=gapped_plan())
+    _, shared_luts, _, _ = array_prices(layer.plan, lanes=9)
+    assert shared_luts == 18  # columns 0, 1, 3 or 2, 4, 5: one of two for every bit of the port
+    dense, own = (
+        process_usage(replace(mac, depthwise=depthwise), stage, layer, dsp(ZU3.dsp_type))
+        for depthwise in (0, 1)
+    )
+    assert own.lut - dense.lut == 9 * shared_luts
+    assert own.ff - dense.ff == 9 * mac.columns * 2
+
+
+@pytest.mark.parametrize(
+    ("w_port", "dsp_name", "luts"),
+    [(27, "dsp48e2", 18), (18, "dsp48e2", 0), (19, "intel-18x19", 18), (18, "intel-18x19", 19)],
+)
+def test_centring_is_an_adder_where_the_port_has_none(w_port, dsp_name, luts):
+    """Activations on the wide port of a DSP48E2 go through its pre-adder."""
+    plain = filter_plan(columns=1, w_port=w_port, dsp_name=dsp_name)
+    centred = filter_plan(columns=1, w_port=w_port, dsp_name=dsp_name, zero="centred")
+    assert array_prices(plain, 4)[1] == 0
+    assert array_prices(centred, 4)[1] == luts
 
 
 @given(chain_design(small_graph()))
