@@ -212,8 +212,7 @@ class Tiles:
     def priced(self, need: Need) -> list[Found]:
         """Return what a need's plans are chosen from.
 
-        For every budget the fastest tile of each cut and decoding, but those that another of the
-        same family equals or beats in rate and chain, and by what LUTs are guessed to cost.
+        For every budget the fastest tile of each cut and decoding, if it is `_undominated`.
         """
         allowed = _allowed(need.groups, need.columns)
         suits = np.array([need.suits(way) for way in self.ways], bool)[self.way_of]
@@ -237,14 +236,16 @@ class Tiles:
         return self.per_output * outputs + self.per_product
 
     def _undominated(self, rates: np.ndarray, luts: np.ndarray) -> list[int]:
-        """Return the rows that no other of their family equals or beats in everything."""
+        """Return the rows that no other of their family equals in rate and chain and undercuts in
+        LUTs by more than these are guessed right; one without any is never left out.
+        """
         chains, found = np.minimum(self.chains, LONGEST_CHAIN), []
         order = np.lexsort((luts, -chains, -rates, self.way_of))
         order = order[rates[order] > 0]
         for rows in np.split(order, np.flatnonzero(np.diff(self.way_of[order])) + 1):
             kept: list[int] = []
             for row in rows.tolist():
-                cheap = luts[kept] <= (1 - GUESS_ERROR) * luts[row]
+                cheap = luts[kept] < (1 - GUESS_ERROR) * luts[row]
                 if not (cheap & (chains[kept] >= chains[row])).any():
                     kept.append(row)
             found += kept
@@ -297,8 +298,10 @@ def front(found: Iterable[Found], tiles: bool = False) -> list[Found]:
     return kept
 
 
-def covers(one: Found, other: Found, tiles: bool = True) -> bool:
-    """Tell whether `one` is nowhere worse; a divisor of the other's groups never is."""
+def covers(one: Found, other: Found, tiles: bool) -> bool:
+    """Tell whether `one` is nowhere worse, with `tiles` also in its tile: a divisor of the other's
+    groups never is.
+    """
     (groups, columns), (other_groups, other_columns) = one.tile, other.tile
     return (
         one.rate >= other.rate
