@@ -11,6 +11,8 @@ import numpy as np
 
 from hw.intmath import ceil_div
 from hw.pipeline import (
+    Concatenate,
+    Fork,
     InputPort,
     MacArray,
     OutputPort,
@@ -18,6 +20,7 @@ from hw.pipeline import (
     Pool,
     Process,
     Requantise,
+    SpaceToDepth,
     Window,
 )
 
@@ -27,6 +30,9 @@ LATENCY_CYCLES: dict[type, int] = {
     MacArray: 6,  # three DSP registers, decode, adder tree, accumulator
     Requantise: 4,  # column multiplexer, two multiplier registers, clip
     Pool: 1,  # maximum
+    Fork: 1,  # word register
+    SpaceToDepth: 2,  # block RAM read and its output register
+    Concatenate: 1,  # multiplexer
     OutputPort: 2,  # column multiplexer, bias adder
 }
 """Pipeline registers between an iteration and the FIFO it writes; assumed, not synthesised."""
@@ -101,6 +107,32 @@ def process_cycles(process: Process) -> int:
             return H * (M // process.out_parallel) * columns * lane_steps(process)
         case Pool(height=H, width=W, out_channels=M):
             return H * W * (M // process.parallel)
+        case Fork(height=H, width=W, channels=C) | SpaceToDepth(height=H, width=W, channels=C):
+            return H * W * (C // process.parallel)
+        case Concatenate(height=H):
+            return H * sum(concatenated_words(process))
+
+
+def concatenated_words(process: Concatenate) -> tuple[int, int]:
+    """Return the words of a row of both streams."""
+    W, P = process.width, process.parallel
+    return W * process.first_channels // P, W * process.second_channels // P
+
+
+def block_words(process: SpaceToDepth) -> int:
+    """Return the words of a block of rows: so many iterations pass between its two ends."""
+    return process.block * process.width * process.channels // process.parallel
+
+
+def extra_iterations(process: Process) -> int:
+    """Return the iterations after the last frame that a process needs to send what it holds."""
+    match process:
+        case Window():
+            return (process.padding + 1) * max(window_words(process))
+        case SpaceToDepth():
+            return block_words(process)
+        case _:
+            return 0
 
 
 def window_words(window: Window) -> tuple[int, int]:
@@ -162,8 +194,8 @@ def lane_steps(process: Requantise | OutputPort) -> int:
             return parallel // values
 
 
-def read_at(process: Process, n: Index) -> Index:
-    """Return the iteration in which `process` reads word `n` of its input stream (elementwise)."""
+def read_at(process: Process, n: Index, stream: int = 0) -> Index:
+    """Return the iteration in which `process` reads word `n` of an input stream (elementwise)."""
     match process:
         case InputPort(channels=C, pixel_bits=B, port_bits=port):
             pixels = process.height * process.width
@@ -176,15 +208,21 @@ def read_at(process: Process, n: Index) -> Index:
             return phase * length + _spread(word, length, write)
         case Requantise() | OutputPort():
             return n * process.columns * lane_steps(process)
-        case MacArray() | Pool():
+        case MacArray() | Pool() | Fork() | SpaceToDepth():
             return n
+        case Concatenate():
+            words = concatenated_words(process)
+            row, word = divmod(n, words[stream])
+            return row * sum(words) + stream * words[0] + word
 
 
 def write_at(process: Process, n: Index) -> Index:
-    """Return the iteration in which `process` writes word `n` of its output stream."""
+    """Return the iteration in which `process` writes word `n` of each of its output streams."""
     match process:
-        case InputPort():
+        case InputPort() | Fork() | Concatenate():
             return n
+        case SpaceToDepth():
+            return n + block_words(process)
         case Window(padding=p):
             write, read = window_words(process)
             length = max(write, read)
@@ -220,14 +258,13 @@ def _latency_bound(pipeline: Pipeline) -> int:
     first_write = {process.name: write_at(process, 0) for process in pipeline.processes}
     for process in pipeline.processes:
         name = process.name
-        (output,) = pipeline.outputs(name)
-        end = int(write_at(process, output.tokens - 1))
+        end = int(write_at(process, pipeline.outputs(name)[0].tokens - 1))
         starts, ends = [0], [end]
-        for stream in pipeline.inputs(name):
+        for port, stream in enumerate(pipeline.inputs(name)):
             if u := stream.producer:
                 arrival = 1 + latency[u]
-                starts.append(offset[u] + first_write[u] + arrival - read_at(process, 0))
-                rest = end - int(read_at(process, stream.tokens - 1))
+                starts.append(offset[u] + first_write[u] + arrival - read_at(process, 0, port))
+                rest = end - int(read_at(process, stream.tokens - 1, port))
                 ends.append(last[u] + arrival + rest)
         offset[name] = max(starts)
         last[name] = max(offset[name] + end, *ends)

@@ -2,17 +2,20 @@
 """Design -> Pipeline: the processes and streams that docs/cycles.md describes."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 
-from hw.chain import Stage
-from hw.cycles import window_words
+from hw.bypass import BranchRows, branch_rows, concat_link
+from hw.cycles import concatenated_words, window_words
 from hw.design import Design, DesignError, LayerDesign
 from hw.design_verify import verify, window_channels
 from hw.intmath import ceil_div
-from hw.ir import Input
+from hw.ir import Concat, Graph, MaxPool, Node, Reorg, TensorType, sources
+from hw.ir_verify import infer
 from hw.mac_words import decode_cycles, link_lanes
 from hw.pipeline import (
+    Concatenate,
+    Fork,
     InputPort,
     MacArray,
     OutputPort,
@@ -20,9 +23,11 @@ from hw.pipeline import (
     Pool,
     Process,
     Requantise,
+    SpaceToDepth,
     Stream,
     Window,
 )
+from hw.stages import Follower, Stage
 
 DEFAULT_DEPTH = 2  # the least with which a registered FIFO moves a word every cycle
 
@@ -33,21 +38,35 @@ def build(design: Design) -> Pipeline:
     Raise DesignError (design_verify.verify) for a design that the hardware cannot run, for two
     processes of one name and for a FIFO depth that names no FIFO.
     """
-    chain = verify(design)
-    processes: list[Process] = [input_port(design.graph.input, design.port_bits)]
-    in_parallel = design.graph.input.channels
-    for stage, layer in zip(chain, design.layers, strict=True):
-        processes += layer_processes(stage, layer, in_parallel, design.port_bits)
-        in_parallel = layer.out_parallel
+    groups = layout(design)
+    processes = tuple(process for _, group in groups for process in group)
     _check_names(processes)
+    fifos = tuple(_streams(design.graph, processes))
     image_in, result_out = _ports(design, processes)
-    fifos = tuple(_stream(*pair) for pair in pairwise(processes))
-    return Pipeline(tuple(processes), (image_in, *_override(fifos, design.fifo_depths), result_out))
+    return Pipeline(processes, (image_in, *_override(fifos, design.fifo_depths), result_out))
 
 
-def input_port(image: Input, port_bits: int) -> InputPort:
-    """Return the process that unpacks the beats of `image`."""
-    return InputPort(
+def layout(design: Design) -> list[tuple[int | None, tuple[Process, ...]]]:
+    """Return the processes of `design` layer by layer, with its index; those of the input first."""
+    graph, chain = design.graph, verify(design)
+    types, parallel = infer(graph), {graph.input.name: graph.input.channels}
+    groups: list[tuple[int | None, tuple[Process, ...]]] = [
+        (None, input_processes(graph, types, design.port_bits))
+    ]
+    for index, (stage, layer) in enumerate(zip(chain, design.layers, strict=True)):
+        parallel[layer.name] = layer.out_parallel
+        own = layer_processes(stage, layer, parallel[stage.feeders[0]], design.port_bits)
+        rest = follower_processes(graph, stage, types, layer.out_parallel)
+        groups.append((index, (*own, *rest)))
+    return groups
+
+
+def input_processes(
+    graph: Graph, types: dict[str, TensorType], port_bits: int
+) -> tuple[Process, ...]:
+    """Return the process that unpacks the beats of the image, and the forks behind it."""
+    image = graph.input
+    port = InputPort(
         "input",
         image.height,
         image.width,
@@ -56,12 +75,13 @@ def input_port(image: Input, port_bits: int) -> InputPort:
         bits=image.bits,
         port_bits=port_bits,
     )
+    return (port, *_forks(graph, image.name, types, image.channels))
 
 
 def layer_processes(
     stage: Stage, layer: LayerDesign, in_parallel: int, port_bits: int
 ) -> tuple[Process, ...]:
-    """Return the processes of one stage, fed with words of `in_parallel` channels."""
+    """Return the processes of one convolution, fed with words of `in_parallel` channels."""
     conv, source, folding, plan = stage.conv, stage.source, layer.folding, layer.plan
     H, W = source.height, source.width
     column_steps = ceil_div(W + 2 * conv.padding, plan.columns)
@@ -104,11 +124,11 @@ def layer_processes(
         stage.acc.bits,
         int(stage.depthwise),
     )
-    return (window, mac, *_tail(stage, layer, mac, port_bits))
+    return window, mac, _tail(stage, layer, mac, port_bits)
 
 
-def _tail(stage: Stage, layer: LayerDesign, mac: MacArray, port_bits: int) -> tuple[Process, ...]:
-    """Return what reads the accumulators: the output port, or requantisation and pooling."""
+def _tail(stage: Stage, layer: LayerDesign, mac: MacArray, port_bits: int) -> Process:
+    """Return what reads the accumulators: the output port or requantisation."""
     geometry = (
         mac.height,
         mac.width,
@@ -121,13 +141,124 @@ def _tail(stage: Stage, layer: LayerDesign, mac: MacArray, port_bits: int) -> tu
         mac.acc_bits,
     )
     if stage.requant is None:
-        return (OutputPort("output", stage.conv.name, *geometry, port_bits),)
-    name, bits = stage.requant.name, stage.requant.bits
-    requant = Requantise(name, name, *geometry, bits)
-    if stage.pool is None:
-        return (requant,)
-    shape = (mac.height, mac.width, mac.out_channels, layer.out_parallel)
-    return requant, Pool(stage.pool.name, *shape, bits)
+        return OutputPort("output", stage.conv.name, *geometry, port_bits)
+    name = stage.requant.name
+    return Requantise(name, name, *geometry, stage.requant.bits)
+
+
+def follower_processes(
+    graph: Graph, stage: Stage, types: dict[str, TensorType], parallel: int
+) -> tuple[Process, ...]:
+    """Return what passes on the codes of a stage in words of `parallel` channels; with forks."""
+    processes: list[Process] = []
+    if stage.requant is not None:
+        processes += _forks(graph, stage.requant.name, types, parallel)
+    for node in stage.followers:
+        processes += _follower(node, types, parallel)
+        processes += _forks(graph, node.name, types, parallel)
+    return tuple(processes)
+
+
+def _follower(node: Follower, types: dict[str, TensorType], parallel: int) -> Iterator[Process]:
+    match node:
+        case MaxPool(name=name, source=source):
+            shape = types[source]
+            yield Pool(name, shape.height, shape.width, shape.channels, parallel, shape.bits)
+        case Reorg(name=name, source=source, block=block):
+            shape = types[source]
+            size = shape.height, shape.width, shape.channels
+            yield SpaceToDepth(name, *size, parallel, shape.bits, block)
+        case Concat(name=name, sources=joined):
+            shape, before = types[name], types[joined[0]].channels
+            for index, source in enumerate(joined[1:], 2):
+                channels = types[source].channels
+                yield Concatenate(
+                    concat_link(node, index),
+                    shape.height,
+                    shape.width,
+                    before,
+                    channels,
+                    parallel,
+                    shape.bits,
+                )
+                before += channels
+
+
+def _forks(
+    graph: Graph, name: str, types: dict[str, TensorType], parallel: int
+) -> tuple[Process, ...]:
+    """Return the forks behind a node that several others read: one for each reader but one."""
+    shape = types[name]
+    size = shape.height, shape.width, shape.channels
+    forks = (f"{name}_fork{index}" for index in range(len(graph.consumers(name)) - 1))
+    return tuple(Fork(fork, *size, parallel, shape.bits) for fork in forks)
+
+
+# Streams -----------------------------------------------------------------------------------------
+
+
+def _streams(graph: Graph, processes: tuple[Process, ...]) -> Iterator[Stream]:
+    """Yield the FIFOs in the order in which their readers come."""
+    by_name, rows = {process.name: process for process in processes}, branch_rows(graph)
+    for process in processes:
+        for index, producer in enumerate(_producers(graph, process)):
+            depth = default_depth(process, index, rows)
+            name = f"{producer}_to_{process.name}"
+            yield Stream(name, producer, process.name, *output_words(by_name[producer]), depth)
+
+
+def _producers(graph: Graph, process: Process) -> tuple[str, ...]:
+    """Return the names of the processes that `process` reads, in order."""
+    match process:
+        case InputPort():
+            return ()
+        case Window(name=name):
+            return (_provider(graph, graph[name.removesuffix("_window")]),)
+        case MacArray(layer=layer):
+            return (f"{layer}_window",)
+        case Requantise(node=node):
+            return (f"{graph[node].source}_mac",)
+        case OutputPort(node=node):
+            return (f"{node}_mac",)
+        case Pool(name=name) | SpaceToDepth(name=name):
+            return (_provider(graph, graph[name]),)
+        case Fork(name=name):
+            node, index = name.rsplit("_fork", 1)
+            return (_own(graph, node) if index == "0" else f"{node}_fork{int(index) - 1}",)
+        case Concatenate(name=name):
+            node, links = next(
+                (node, links) for node in graph.of_type(Concat) if name in (links := _links(node))
+            )
+            index = links.index(name)
+            first = links[index - 1] if index else _provider(graph, node, 0)
+            return first, _provider(graph, node, index + 1)
+
+
+def _own(graph: Graph, node: str) -> str:
+    """Return the process that makes the codes of a node."""
+    if node == graph.input.name:
+        return "input"
+    found = graph[node]
+    if isinstance(found, Concat) and len(found.sources) == 1:
+        return _provider(graph, found, 0)
+    return node
+
+
+def _provider(graph: Graph, reader: Node, index: int = 0) -> str:
+    """Return the process that offers source `index` of a node: the one that makes it or a fork.
+
+    Of several readers every one has a fork of its own, but the last two share one.
+    """
+    source = sources(reader)[index]
+    readers = [node.name for node in graph.consumers(source)]
+    if len(readers) == 1:
+        return _own(graph, source)
+    return f"{source}_fork{min(readers.index(reader.name), len(readers) - 2)}"
+
+
+def _links(node: Concat) -> list[str]:
+    """Return the processes that concatenate the sources of a node, two streams at a time."""
+    return [concat_link(node, index) for index in range(2, len(node.sources) + 1)]
 
 
 def input_beats(port: InputPort) -> int:
@@ -151,24 +282,30 @@ def output_words(process: Process) -> tuple[int, int]:
             return parallel * process.bits, H * W * (M // parallel)
         case Pool(height=H, width=W, out_channels=M, parallel=parallel):
             return parallel * process.bits, (H // 2) * (W // 2) * (M // parallel)
+        case Fork(height=H, width=W, channels=C) | SpaceToDepth(height=H, width=W, channels=C):
+            return process.parallel * process.bits, H * W * (C // process.parallel)
+        case Concatenate(height=H):
+            return process.parallel * process.bits, H * sum(concatenated_words(process))
         case OutputPort(height=H, width=W, out_channels=M, values_per_beat=values):
             return process.port_bits, H * W * (M // values)
 
 
-def default_depth(consumer: Process) -> int:
-    """Return the default depth of the FIFO into `consumer`: a row into a window, else two words."""
-    if isinstance(consumer, Window):
-        return max(DEFAULT_DEPTH, window_words(consumer)[0])
-    return DEFAULT_DEPTH
+def default_depth(consumer: Process, index: int = 0, rows: BranchRows | None = None) -> int:
+    """Return the default depth of FIFO `index` into `consumer`.
+
+    A row into a window, the rows that one branch runs ahead (`branch_rows`) into a concatenation,
+    else two words.
+    """
+    match consumer:
+        case Window():
+            return max(DEFAULT_DEPTH, window_words(consumer)[0])
+        case Concatenate(name=name) if rows is not None:
+            return max(DEFAULT_DEPTH, rows[name][index] * concatenated_words(consumer)[index])
+        case _:
+            return DEFAULT_DEPTH
 
 
-def _stream(producer: Process, consumer: Process) -> Stream:
-    name = f"{producer.name}_to_{consumer.name}"
-    words = output_words(producer)
-    return Stream(name, producer.name, consumer.name, *words, default_depth(consumer))
-
-
-def _ports(design: Design, processes: list[Process]) -> tuple[Stream, Stream]:
+def _ports(design: Design, processes: tuple[Process, ...]) -> tuple[Stream, Stream]:
     first, last = processes[0], processes[-1]
     width_bits, tokens = output_words(last)
     return (
@@ -191,7 +328,7 @@ def _override(fifos: tuple[Stream, ...], depths: tuple[tuple[str, int], ...]) ->
     return tuple(known.values())
 
 
-def _check_names(processes: list[Process]) -> None:
+def _check_names(processes: tuple[Process, ...]) -> None:
     for name, count in Counter(process.name for process in processes).items():
         if count > 1:
             raise DesignError(

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Legality of a design: what the C++ templates and docs/cycles.md take for granted."""
 
-from hw.chain import Stage, is_depthwise, stages
+from collections.abc import Mapping
+
 from hw.design import Design, DesignError, Folding, LayerDesign
 from hw.intmath import divisors
 from hw.ir import Conv, TensorType
 from hw.ir_verify import infer
 from hw.mac_words import rom_word_bits
 from hw.packing.plan import PackPlan
+from hw.stages import Stage, is_depthwise, stages
 
 MAX_WORD_BITS = 4096  # widest ap_int we emit: what Vitis HLS accepts without a special setting
 OUTPUT_VALUE_BITS = 32  # accumulators leave as int32
@@ -28,12 +30,24 @@ def verify(design: Design) -> tuple[Stage, ...]:
         )
     _check_ports(design)
     _check_result(design)
-    in_parallel = design.graph.input.channels
+    parallel = {design.graph.input.name: design.graph.input.channels}
     for stage, layer in zip(chain, design.layers, strict=True):
         check_plan(stage, layer, design.device.dsp_type)
-        check_layer(stage, layer, in_parallel, design.port_bits)
-        in_parallel = layer.out_parallel
+        parallel[layer.name] = layer.out_parallel
+        check_layer(stage, layer, _in_parallel(stage, parallel), design.port_bits)
     return chain
+
+
+def _in_parallel(stage: Stage, parallel: Mapping[str, int]) -> int:
+    """Return the channels of the words that a stage reads, given those that all others hand on."""
+    found = {name: parallel[name] for name in stage.feeders}
+    if len(set(found.values())) > 1:
+        listed = ", ".join(f"'{name}' {channels}" for name, channels in found.items())
+        raise DesignError(
+            f"layer '{stage.conv.name}' reads concatenated words of unequal size ({listed} "
+            "channels); make pe * groups of these layers equal"
+        )
+    return next(iter(found.values()))
 
 
 def check_layer(stage: Stage, layer: LayerDesign, in_parallel: int, port_bits: int) -> None:

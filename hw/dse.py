@@ -13,9 +13,15 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from operator import itemgetter, le
 
-from hw.chain import Stage, stages
+from hw.bypass import BranchRows, branch_rows
 from hw.cycles import process_cycles
-from hw.dataflow import default_depth, input_port, layer_processes, output_words
+from hw.dataflow import (
+    default_depth,
+    follower_processes,
+    input_processes,
+    layer_processes,
+    output_words,
+)
 from hw.design import Design, DesignError, Folding, LayerDesign
 from hw.design_verify import (
     MAX_WORD_BITS,
@@ -28,11 +34,13 @@ from hw.design_verify import (
 )
 from hw.device import Device, dsp
 from hw.intmath import divisors
-from hw.ir import Graph
+from hw.ir import Graph, TensorType
+from hw.ir_verify import infer
 from hw.packing.plan import PackPlan
 from hw.packing.table import table
-from hw.resources import layer_usage, legal_plans
-from hw.usage import Usage, array_prices, input_usage
+from hw.resources import layer_usage, legal_plans, passing_usage
+from hw.stages import Stage, equal_words, stages
+from hw.usage import Usage, array_prices
 
 PORT_BITS = 64
 
@@ -95,12 +103,16 @@ _Front = dict[tuple[int, ...], list[_Step]]
 class _Space:
     """Everything that does not depend on the interval, and the resources computed so far.
 
-    `steps`: of an option (its id) and a number of lanes. `feeds`: of windows.
+    `tied`: stages that hand on equal words. `steps`: of an option (its id) and a number of lanes.
+    `feeds`: of windows.
     """
 
     graph: Graph
     device: Device
     chain: tuple[Stage, ...]
+    types: dict[str, TensorType]
+    rows: BranchRows
+    tied: tuple[frozenset[str], ...]
     options: tuple[tuple[_Option, ...], ...]
     steps: dict[tuple[int, int], _Step] = field(default_factory=dict)
     feeds: dict[tuple[int, ...], Usage] = field(default_factory=dict)
@@ -116,9 +128,10 @@ def optimise(
 
     Deterministic. Raise DesignError naming the limiting resource if not even the slowest fits.
     """
-    chain = stages(graph)
-    options = tuple(tuple(_options(stage, device)) for stage in chain)
-    space = _Space(graph, device, chain, options)
+    chain, types = stages(graph), infer(graph)
+    options = tuple(tuple(_options(graph, stage, types, device)) for stage in chain)
+    rows, tied = branch_rows(graph), equal_words(chain)
+    space = _Space(graph, device, chain, types, rows, tied, options)
     limit = utilisation.of(device)
     intervals = _intervals(space)
     best = _fit(space, intervals[-1], limit)
@@ -173,7 +186,9 @@ def _words_fit(stage: Stage, layer: LayerDesign) -> bool:
     return max(word_bits(stage, layer, channels).values()) <= MAX_WORD_BITS
 
 
-def _options(stage: Stage, device: Device) -> Iterator[_Option]:
+def _options(
+    graph: Graph, stage: Stage, types: dict[str, TensorType], device: Device
+) -> Iterator[_Option]:
     conv, source = stage.conv, stage.source
     cell = table(device.dsp_type, conv.kernel, conv.w_format.narrow)
     plans = cell.plans(conv.w_format.bits, source.bits)
@@ -183,7 +198,7 @@ def _options(stage: Stage, device: Device) -> Iterator[_Option]:
                 layer = LayerDesign(conv.name, Folding(pe, simd, rows), plan)
                 fits = plan_fits(plan, conv, source, pe)
                 if fits and _words_fit(stage, layer):
-                    yield _option(stage, layer)
+                    yield _option(graph, stage, types, layer)
 
 
 def _worthwhile(plans: Iterable[PackPlan], lanes: int) -> list[PackPlan]:
@@ -197,11 +212,14 @@ def _worthwhile(plans: Iterable[PackPlan], lanes: int) -> list[PackPlan]:
     return [plan for rivals in kept.values() for _, plan in rivals]
 
 
-def _option(stage: Stage, layer: LayerDesign) -> _Option:
-    window, mac, lanes, *pool = layer_processes(stage, layer, stage.source.channels, PORT_BITS)
+def _option(
+    graph: Graph, stage: Stage, types: dict[str, TensorType], layer: LayerDesign
+) -> _Option:
+    window, mac, lanes = layer_processes(stage, layer, stage.source.channels, PORT_BITS)
+    followers = follower_processes(graph, stage, types, layer.out_parallel)
     return _Option(
         layer,
-        max(map(process_cycles, (window, mac, *pool))),
+        max(map(process_cycles, (window, mac, *followers))),
         process_cycles(lanes),
         lane_choices(stage, layer.out_parallel, PORT_BITS),
     )
@@ -209,7 +227,7 @@ def _option(stage: Stage, layer: LayerDesign) -> _Option:
 
 def _intervals(space: _Space) -> list[int]:
     """Return every number of cycles that some process may take and all processes may keep to."""
-    image = process_cycles(input_port(space.graph.input, PORT_BITS))
+    image = process_cycles(input_processes(space.graph, space.types, PORT_BITS)[0])
     cycles = {image}
     for options in space.options:
         cycles.update(option.cycles for option in options)
@@ -258,12 +276,49 @@ def _cheapest(
 
     What a window writes needs no check: its producer takes a cycle for each of these words.
     """
+    found = []
+    for parallel in _tied_parallels(space, fronts):
+        path = _cheapest_path(space, fronts, prices, parallel)
+        if path is not None:
+            found.append(path)
+    if not found:
+        return None
+    steps = min(found, key=itemgetter(0))[1]
+    return _total(space, steps), tuple(step.layer for step in steps)
+
+
+def _tied_parallels(space: _Space, fronts: list[_Front]) -> Iterator[dict[str, int]]:
+    """Yield the channels of the words of all stages that are tied to others, and of the input."""
+    fixed = {space.graph.input.name: space.graph.input.channels}
+    names = [stage.conv.name for stage in space.chain]
+    offered = []
+    for group in space.tied:
+        sizes = [{shape[0] for shape in fronts[names.index(name)]} for name in group]
+        offered.append(sorted(set.intersection(*sizes)))
+    for sizes in product(*offered):
+        tied = (
+            (name, size) for group, size in zip(space.tied, sizes, strict=True) for name in group
+        )
+        yield fixed | dict(tied)
+
+
+def _cheapest_path(
+    space: _Space, fronts: list[_Front], prices: Prices, parallels: Mapping[str, int]
+) -> tuple[int, tuple[_Step, ...]] | None:
+    """Return cost and steps of the cheapest mapping whose tied stages hand on such words.
+
+    A stage reads what the one before it hands on or, if that is not its feeder, a tied one.
+    """
     states: dict[int, tuple[int, tuple[_Step, ...]]] = {space.graph.input.channels: (0, ())}
     for index, (stage, front) in enumerate(zip(space.chain, fronts, strict=True)):
+        size = parallels.get(stage.conv.name)
         choices = [
             (shape, *min(((_cost(prices, step.usage), step) for step in steps), key=itemgetter(0)))
             for shape, steps in front.items()
+            if size in (None, shape[0])
         ]
+        if (known := parallels.get(stage.feeders[0])) is not None and states:
+            states = {known: min(states.values(), key=itemgetter(0))}
         windows = {shape[1:]: step.layer for shape, _, step in choices}
         reached: dict[int, tuple[int, tuple[_Step, ...]]] = {}
         for in_parallel, (before, path) in states.items():
@@ -281,18 +336,16 @@ def _cheapest(
                 if parallel not in reached or feed + cost < reached[parallel][0]:
                     reached[parallel] = (feed + cost, (*path, step))
         states = reached
-    if not states:
-        return None
-    steps = min(states.values(), key=itemgetter(0))[1]
-    return _total(space, steps), tuple(step.layer for step in steps)
+    return min(states.values(), key=itemgetter(0)) if states else None
 
 
 def _total(space: _Space, steps: tuple[_Step, ...]) -> Usage:
-    usage = input_usage(input_port(space.graph.input, PORT_BITS))
-    in_parallel = space.graph.input.channels
-    for index, step in enumerate(steps):
+    usage = passing_usage(input_processes(space.graph, space.types, PORT_BITS), space.rows)
+    parallel = {space.graph.input.name: space.graph.input.channels}
+    for index, (stage, step) in enumerate(zip(space.chain, steps, strict=True)):
+        in_parallel = parallel[stage.feeders[0]]
         usage += _feed(space, index, step.layer, in_parallel) + step.usage
-        in_parallel = step.layer.out_parallel
+        parallel[step.layer.name] = step.layer.out_parallel
     return usage
 
 
@@ -348,7 +401,8 @@ def _step(space: _Space, index: int, option: _Option, lanes: int) -> _Step:
         widths = [output_words(process)[0] for process in (window, *rest[:-1])]
         fifos = zip(widths, map(default_depth, rest), strict=True)
         usage = layer_usage(stage, layer, tuple(rest), fifos, dsp(layer.plan.dsp))
-        space.steps[key] = _Step(usage, layer)
+        followers = follower_processes(space.graph, stage, space.types, layer.out_parallel)
+        space.steps[key] = _Step(usage + passing_usage(followers, space.rows), layer)
     return space.steps[key]
 
 

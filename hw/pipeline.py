@@ -8,6 +8,7 @@ group at one column, lowest channel in the low bits.
 """
 
 from dataclasses import dataclass
+from typing import get_args
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,47 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Fork:
+    """Every word to two streams."""
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    parallel: int
+    bits: int
+
+
+@dataclass(frozen=True)
+class SpaceToDepth:
+    """`block` x `block` pixels -> channels, in words of as many channels as before.
+
+    Two memories of `block` rows in turn: one is written while the other is sent.
+    """
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    parallel: int
+    bits: int
+    block: int
+
+
+@dataclass(frozen=True)
+class Concatenate:
+    """The channels of two streams, row by row: all words of the first, then of the second."""
+
+    name: str
+    height: int
+    width: int
+    first_channels: int
+    second_channels: int
+    parallel: int
+    bits: int
+
+
+@dataclass(frozen=True)
 class OutputPort:
     """Accumulators of the head -> beats of `values_per_beat` int32, bias added, trimmed."""
 
@@ -143,13 +185,26 @@ class OutputPort:
     port_bits: int
 
 
-Process = InputPort | Window | MacArray | Requantise | Pool | OutputPort
-PROCESSES: tuple[type, ...] = (InputPort, Window, MacArray, Requantise, Pool, OutputPort)
+Process = (
+    InputPort
+    | Window
+    | MacArray
+    | Requantise
+    | Pool
+    | Fork
+    | SpaceToDepth
+    | Concatenate
+    | OutputPort
+)
+PROCESSES: tuple[type, ...] = get_args(Process)
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Processes in stream order and the FIFOs between them (first and last are the ports)."""
+    """Processes in stream order and the FIFOs between them (first and last are the ports).
+
+    A process reads its input streams, and writes its output streams, in the order they have here.
+    """
 
     processes: tuple[Process, ...]
     streams: tuple[Stream, ...]

@@ -8,8 +8,8 @@ from operator import add
 
 import numpy as np
 
-from hw.chain import Stage, check_conv, stages
-from hw.dataflow import build, layer_processes
+from hw.bypass import BranchRows
+from hw.dataflow import build, default_depth, layout
 from hw.design import Design, DesignError, LayerDesign
 from hw.design_verify import plan_fits
 from hw.device import Device, Dsp, dsp
@@ -18,8 +18,9 @@ from hw.ir import Conv, Graph, Linear, TensorType
 from hw.ir_verify import infer
 from hw.packing.plan import PackPlan
 from hw.packing.table import table
-from hw.pipeline import Process
-from hw.usage import Usage, fifo_usage, input_usage, process_usage
+from hw.pipeline import Concatenate, InputPort, Process
+from hw.stages import Stage, check_conv, stages
+from hw.usage import Usage, fifo_usage, pass_usage, process_usage
 
 SEARCHED_BITS = tuple(range(2, 9))
 RESOURCES = ("dsp", "bitops", "bram")
@@ -41,7 +42,7 @@ class Resources:
 
     @property
     def total(self) -> Usage:
-        return reduce(add, (layer.usage for layer in self.layers))
+        return sum_usage(layer.usage for layer in self.layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,17 +65,31 @@ class CostTable:
 def estimate(design: Design) -> Resources:
     """Return the resources of every layer of `design`; raise DesignError if it is not legal."""
     pipeline, primitive = build(design), dsp(design.device.dsp_type)
-    layers = [LayerUsage("input", input_usage(pipeline.processes[0]))]
-    in_parallel = design.graph.input.channels
-    for stage, layer in zip(stages(design.graph), design.layers, strict=True):
-        processes = layer_processes(stage, layer, in_parallel, design.port_bits)
+    chain, layers = stages(design.graph), []
+    for index, processes in layout(design):
         fifos = [fifo for process in processes for fifo in pipeline.inputs(process.name)]
-        words = [(fifo.width_bits, fifo.depth) for fifo in fifos]
-        layers.append(
-            LayerUsage(layer.name, layer_usage(stage, layer, processes, words, primitive))
-        )
-        in_parallel = layer.out_parallel
+        words = [(fifo.width_bits, fifo.depth) for fifo in fifos if fifo.producer]
+        if index is None:
+            parts = [*map(pass_usage, processes), *(fifo_usage(*word) for word in words)]
+            layers.append(LayerUsage("input", sum_usage(parts)))
+        else:
+            layer = design.layers[index]
+            usage = layer_usage(chain[index], layer, processes, words, primitive)
+            layers.append(LayerUsage(layer.name, usage))
     return Resources(tuple(layers))
+
+
+def passing_usage(processes: Iterable[Process], rows: BranchRows) -> Usage:
+    """Return what processes take that pass codes on, with FIFOs of default depth before them."""
+    parts = []
+    for process in processes:
+        parts.append(pass_usage(process))
+        if not isinstance(process, InputPort):
+            width_bits = process.parallel * process.bits
+            streams = 2 if isinstance(process, Concatenate) else 1
+            depths = (default_depth(process, index, rows) for index in range(streams))
+            parts += [fifo_usage(width_bits, depth) for depth in depths]
+    return sum_usage(parts)
 
 
 def layer_usage(
@@ -86,7 +101,12 @@ def layer_usage(
 ) -> Usage:
     """Return the resources of a layer's processes and of the FIFOs (width, depth) they read."""
     parts = [process_usage(process, stage, layer, primitive) for process in processes]
-    return reduce(add, parts + [fifo_usage(width_bits, depth) for width_bits, depth in fifos])
+    return sum_usage([*parts, *(fifo_usage(width_bits, depth) for width_bits, depth in fifos)])
+
+
+def sum_usage(parts: Iterable[Usage]) -> Usage:
+    """Return the sum of some resources."""
+    return reduce(add, parts, Usage())
 
 
 def dsp_cycles(conv: Conv, source: TensorType, plan: PackPlan) -> int:

@@ -8,8 +8,7 @@ the truth is expected within +-60 % (`BAND`) of a whole design's sum.
 from dataclasses import dataclass
 from math import gcd
 
-from hw.chain import Stage
-from hw.cycles import column_step_cycles, lane_steps
+from hw.cycles import block_words, column_step_cycles, lane_steps
 from hw.design import LayerDesign
 from hw.design_verify import OUTPUT_VALUE_BITS
 from hw.device import Dsp, dsp
@@ -18,14 +17,18 @@ from hw.mac_words import link_lanes, rom_word_bits, slice_bits, tally_bits, weig
 from hw.packing.cost import lut_per_mac
 from hw.packing.plan import ActLane, PackPlan, WeightLane
 from hw.pipeline import (
+    Concatenate,
+    Fork,
     InputPort,
     MacArray,
     OutputPort,
     Pool,
     Process,
     Requantise,
+    SpaceToDepth,
     Window,
 )
+from hw.stages import Stage
 
 BAND = 0.6
 BRAM18_SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
@@ -80,12 +83,26 @@ def process_usage(process: Process, stage: Stage, layer: LayerDesign, dsp: Dsp) 
             return _mac_array(process, layer)
         case Requantise():
             return _requantise(process, multipliers(stage, dsp))
-        case Pool():
-            return _pool(process)
         case OutputPort():
             return _output_port(process)
+        case _:
+            return pass_usage(process)
+
+
+def pass_usage(process: InputPort | Pool | Fork | SpaceToDepth | Concatenate) -> Usage:
+    """Return what a process takes that belongs to no convolution: it passes pixels or codes on."""
+    match process:
         case InputPort():
             return input_usage(process)
+        case Pool():
+            return _pool(process)
+        case Fork(parallel=parallel, bits=bits):
+            return Usage(lut=CONTROL_LUT, ff=parallel * bits + CONTROL_FF)
+        case SpaceToDepth(parallel=parallel, bits=bits):
+            memories = _repeat(2, memory_usage(parallel * bits, block_words(process)))
+            return memories + Usage(lut=parallel * bits + CONTROL_LUT, ff=CONTROL_FF)
+        case Concatenate(parallel=parallel, bits=bits):
+            return Usage(lut=parallel * bits + CONTROL_LUT, ff=parallel * bits + CONTROL_FF)
 
 
 def input_usage(port: InputPort) -> Usage:

@@ -2,11 +2,11 @@
 """Hypothesis strategies shared by the tests."""
 
 from dataclasses import replace
+from math import gcd
 
 import numpy as np
 from hypothesis import strategies as st
 
-from hw.chain import stages
 from hw.design import Design, Folding, LayerDesign
 from hw.design_verify import are_multiples, lane_choices, plan_fits
 from hw.device import device
@@ -31,6 +31,7 @@ from hw.packing import geometry
 from hw.packing.geometry import Cut
 from hw.packing.plan import ActLane, PackPlan, WeightLane, Word
 from hw.packing.table import table
+from hw.stages import equal_words, stages
 from tests.packing_samples import sample_plans
 
 CHANNELS = (1, 2, 3, 4, 6)
@@ -70,18 +71,61 @@ def small_graph(draw, max_layers: int = 3, max_size: int = 7) -> Graph:
 @st.composite
 def chain_design(draw, graphs: st.SearchStrategy[Graph] | None = None) -> Design:
     """Legal designs: any plan, folding and FIFO depth that a chain allows."""
-    graph = draw(graphs if graphs is not None else shape_graph())
+    default = st.one_of(shape_graph(), branched_graph())
+    graph = draw(graphs if graphs is not None else default)
     part = device(draw(st.sampled_from(("xczu3eg", "xc7z020"))))
-    layers, in_parallel = [], graph.input.channels
-    for stage in stages(graph):
-        layers.append(draw(legal_layer(stage, part.dsp_type, in_parallel)))
-        in_parallel = layers[-1].out_parallel
+    chain = stages(graph)
+    channels = {stage.conv.name: stage.conv.out_channels for stage in chain}
+    tied = {}
+    for group in equal_words(chain):
+        size = draw(st.sampled_from(divisors(gcd(*(channels[name] for name in group)))))
+        tied |= dict.fromkeys(group, size)
+    layers, parallel = [], {graph.input.name: graph.input.channels}
+    for stage in chain:
+        name, in_parallel = stage.conv.name, parallel[stage.feeders[0]]
+        layers.append(draw(legal_layer(stage, part.dsp_type, in_parallel, tied=tied.get(name))))
+        parallel[name] = layers[-1].out_parallel
     return Design(graph, part, 250.0, tuple(layers))
 
 
 @st.composite
-def legal_layer(draw, stage, dsp_type: str, in_parallel: int, port_bits: int = 64) -> LayerDesign:
-    """Any plan and folding that `stage` may have behind words of `in_parallel` channels."""
+def branched_graph(draw, max_size: int = 4) -> Graph:
+    """Shape-only graphs whose codes part, take different ways and are concatenated again."""
+    height, width = 2 * draw(st.integers(1, max_size)), 2 * draw(st.integers(1, max_size))
+    a_bits, sizes = draw(bit_widths()), [draw(st.sampled_from((1, 2, 4))) for _ in range(3)]
+
+    def conv(name: str, source: str, channels: int, kernel: int | None = None) -> Conv:
+        kernel = kernel or draw(st.sampled_from((1, 3)))
+        w_format = WeightFormat(draw(bit_widths()))
+        return Conv(name, source, channels, kernel, w_format, padding=kernel // 2)
+
+    nodes: list[Node] = [Input("image", height, width, 2, draw(bit_widths()))]
+    nodes += [conv("conv0", "image", sizes[0]), Requant("act0", "conv0", a_bits)]
+    nodes += [MaxPool("pool0", "act0"), conv("conv1", "pool0", sizes[1])]
+    nodes += [Requant("act1", "conv1", a_bits)]
+    joined = ["act1", "reorg0"]
+    nodes += [Reorg("reorg0", "act0")]
+    if draw(st.booleans()):
+        nodes += [conv("conv2", draw(st.sampled_from(("act1", "pool0", "reorg0"))), sizes[2])]
+        nodes += [Requant("act2", "conv2", a_bits)]
+        joined += ["act2"]
+    nodes += [Concat("join", tuple(draw(st.permutations(joined))))]
+    last = "join"
+    if draw(st.booleans()):
+        nodes += [Reorg("flat", "join", 1), Concat("alone", ("flat",))]
+        last = "alone"
+    nodes += [conv("head", last, draw(st.sampled_from(CHANNELS)))]
+    return Graph("branched", (*nodes, Output("output", "head")))
+
+
+@st.composite
+def legal_layer(
+    draw, stage, dsp_type: str, in_parallel: int, port_bits: int = 64, tied: int | None = None
+) -> LayerDesign:
+    """Any plan and folding that `stage` may have behind words of `in_parallel` channels.
+
+    `tied`: the channels of the words that it must hand on (None: any).
+    """
     conv, source = stage.conv, stage.source
     bits = (conv.w_format.bits, source.bits)
     plans = table(dsp_type, conv.kernel, conv.w_format.narrow).plans(*bits)
@@ -94,6 +138,7 @@ def legal_layer(draw, stage, dsp_type: str, in_parallel: int, port_bits: int = 6
         for pe in divisors(conv.out_channels)
         if plan_fits(plan, conv, source, pe)
         and (not stage.depthwise or are_multiples(pe, in_parallel))
+        and tied in (None, pe * plan.groups)
     ]
     plan, pe = draw(st.sampled_from(mappings))
     simds = divisors(stage.fan_in)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw.chain import Stage
 from hw.hls.build_plan import HlsError
 from hw.intmath import ceil_div, signed_bits
 from hw.mac_words import bias_bits, slice_bits, weight_lanes
 from hw.packing.emulate import weight_slice
 from hw.packing.plan import PackPlan, Part, Word
 from hw.pipeline import MacArray, OutputPort, Requantise
+from hw.stages import Stage
 
 CHUNK_BITS = 64  # one element of a ROM word in C++
 

@@ -6,19 +6,18 @@ The C++ that computes is hand-written (`include/mixq`); what is emitted here con
 
 import re
 from importlib.resources import files
-from itertools import accumulate
 
 import numpy as np
 
-from hw.chain import stages
-from hw.dataflow import build
+from hw.dataflow import build, layout
 from hw.design import Design
 from hw.execute import execute
 from hw.hls.beats import input_beats, output_beats, pack_frames, pack_results
 from hw.hls.build_plan import BuildPlan, HlsError
 from hw.hls.processes import ProcessText, process_text
 from hw.hls.project import makefile, readme, run_hls
-from hw.pipeline import Pipeline, Stream, Window
+from hw.pipeline import Pipeline, Stream
+from hw.stages import stages
 
 _LICENSE = "// SPDX-License-Identifier: Apache-2.0"
 _STATIC_FOLDERS = ("include/mixq", "include/csim", "tcl")
@@ -34,7 +33,7 @@ def emit(design: Design, frames: np.ndarray | None = None) -> BuildPlan:
     if not design.graph.has_parameters:
         raise HlsError(f"graph '{design.graph.name}' is shape-only; export it with parameters")
     pipeline = build(design)
-    texts = _process_texts(design, pipeline)
+    texts = _process_texts(design)
     stem = identifier(design.graph.name)
     top, space = f"{stem}_top", f"{stem}_net"
     contents = {
@@ -78,14 +77,13 @@ def _golden(design: Design, pipeline: Pipeline, frames: np.ndarray) -> dict[str,
     }
 
 
-def _process_texts(design: Design, pipeline: Pipeline) -> tuple[ProcessText, ...]:
-    """Return the C++ of every process; a Window begins the next layer."""
+def _process_texts(design: Design) -> tuple[ProcessText, ...]:
+    """Return the C++ of every process."""
     chain = stages(design.graph)
-    begins = (isinstance(process, Window) for process in pipeline.processes)
-    places = (max(count - 1, 0) for count in accumulate(begins))
     return tuple(
-        process_text(process, chain[place], design.layers[place])
-        for process, place in zip(pipeline.processes, places, strict=True)
+        process_text(process, chain[index or 0], design.layers[index or 0])
+        for index, processes in layout(design)
+        for process in processes
     )
 
 
@@ -122,6 +120,7 @@ def _top_header(top: str, port_bits: int) -> str:
 def _top_source(top: str, space: str, pipeline: Pipeline, texts: tuple[ProcessText, ...]) -> str:
     """Return the dataflow region: FIFOs, then one call per process in stream order."""
     image_in, *fifos, _ = pipeline.streams
+    words = dict(zip((process.name for process in pipeline.processes), texts, strict=True))
     *lines, last = _signature(top, image_in.width_bits)
     includes = ["top.hpp", "mixq/mixq.hpp", "params.hpp", "weights.hpp"]
     interfaces = ["axis port = image_in", "axis port = result_out"]
@@ -129,11 +128,11 @@ def _top_source(top: str, space: str, pipeline: Pipeline, texts: tuple[ProcessTe
     body = [_LICENSE, "", *(f'#include "{name}"' for name in includes), "", *lines, f"{last} {{"]
     body += [f"#pragma HLS INTERFACE {interface}" for interface in interfaces]
     body += ["#pragma HLS DATAFLOW"]
-    for fifo, text in zip(fifos, texts[:-1], strict=True):
-        body += _fifo(fifo, text.word)
+    for fifo in fifos:
+        body += _fifo(fifo, words[fifo.producer].word)
     for process, text in zip(pipeline.processes, texts, strict=True):
-        (source,), (sink,) = pipeline.inputs(process.name), pipeline.outputs(process.name)
-        body += _call(space, text, source.name, sink.name)
+        joined = pipeline.inputs(process.name), pipeline.outputs(process.name)
+        body += _call(space, text, [stream.name for side in joined for stream in side])
     return "\n".join([*body, "}", ""])
 
 
@@ -146,8 +145,8 @@ def _fifo(fifo: Stream, word: str) -> list[str]:
     ]
 
 
-def _call(space: str, text: ProcessText, source: str, sink: str) -> list[str]:
-    arguments = [source, sink, *(f"{space}::{name}" for name, _ in text.tables), "frames"]
+def _call(space: str, text: ProcessText, streams: list[str]) -> list[str]:
+    arguments = [*streams, *(f"{space}::{name}" for name, _ in text.tables), "frames"]
     types = ", ".join(f"{space}::{name}" for name, _ in text.structs)
     return [f"  mixq::{text.template}<{types}>(", f"      {', '.join(arguments)});"]
 

@@ -5,15 +5,32 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from hw.chain import Stage
 from hw.cycles import reuse_iterations
 from hw.design import LayerDesign
 from hw.hls.constants import head_bias, requant_constants, start_rom, weight_rom
 from hw.hls.cpp import constant, struct, table
 from hw.hls.words import plan_numbers, word_structs
-from hw.pipeline import InputPort, MacArray, OutputPort, Pool, Process, Requantise, Window
+from hw.pipeline import (
+    Concatenate,
+    Fork,
+    InputPort,
+    MacArray,
+    OutputPort,
+    Pool,
+    Process,
+    Requantise,
+    SpaceToDepth,
+    Window,
+)
+from hw.stages import Stage
 
 Named = tuple[tuple[str, str], ...]  # (name, C++ text) pairs
+TEMPLATES = {
+    Pool: "pool",
+    Fork: "fork",
+    SpaceToDepth: "space_to_depth",
+    Concatenate: "concatenate",
+}
 
 
 @dataclass(frozen=True)
@@ -47,9 +64,14 @@ def process_text(process: Process, stage: Stage, layer: LayerDesign) -> ProcessT
         case Requantise(out_parallel=parallel, bits=bits):
             word = f"CodeWord<{parallel}, {bits}>"
             return ProcessText("requantise", *_requantise(process, stage), word)
-        case Pool(parallel=parallel, bits=bits):
+        case (
+            Pool(parallel=parallel, bits=bits)
+            | Fork(parallel=parallel, bits=bits)
+            | SpaceToDepth(parallel=parallel, bits=bits)
+            | Concatenate(parallel=parallel, bits=bits)
+        ):
             word = f"CodeWord<{parallel}, {bits}>"
-            return ProcessText("pool", (_config(process),), (), word)
+            return ProcessText(TEMPLATES[type(process)], (_config(process),), (), word)
         case OutputPort(name=name, port_bits=port_bits):
             bias = _table("int", f"{name}_bias", head_bias(stage, process))
             return ProcessText("output_port", (_config(process),), (bias,), f"Beat<{port_bits}>")

@@ -6,22 +6,35 @@ from pathlib import Path
 import numpy as np
 
 from hw.ir import Graph
-from hw.pipeline import InputPort, MacArray, OutputPort, Pipeline, Pool, Process, Requantise, Window
+from hw.pipeline import (
+    Concatenate,
+    Fork,
+    InputPort,
+    MacArray,
+    OutputPort,
+    Pipeline,
+    Pool,
+    Process,
+    Requantise,
+    SpaceToDepth,
+    Window,
+)
 
 
 def decode_taps(pipeline: Pipeline, graph: Graph, folder: Path) -> dict[str, np.ndarray]:
     """Return int64 `[N, H, W, C]` of every node whose integers the logs in `folder` hold.
 
-    That is Input, every Conv (its bias added), Requant and MaxPool; `folder` holds
-    `<stream>.tap` files of int64 elements in word order.
+    That is Input, every Conv (its bias added), Requant, MaxPool, Reorg and Concat; `folder` holds
+    `<stream>.tap` files of int64 elements in word order. Forks only copy what comes from others.
     """
-    values = {}
+    values, nodes = {}, {node.name for node in graph.nodes}
     for process in pipeline.processes:
-        for stream in pipeline.outputs(process.name):
+        for stream in () if isinstance(process, Fork) else pipeline.outputs(process.name):
             path = Path(folder, f"{stream.name}.tap")
             if path.exists():
                 name, array = _decode(process, graph, np.fromfile(path, "<i8"))
-                values[name] = array
+                if name in nodes:  # not the first links of a long concatenation
+                    values[name] = array
     return values
 
 
@@ -41,7 +54,12 @@ def _decode(process: Process, graph: Graph, words: np.ndarray) -> tuple[str, np.
             return node, _ungroup(words, H, W, M, parallel)
         case Pool(name=name, height=H, width=W, out_channels=M, parallel=parallel):
             return name, _ungroup(words, H // 2, W // 2, M, parallel)
-        case Window() | OutputPort():
+        case SpaceToDepth(name=name, height=H, width=W, channels=C, parallel=parallel, block=b):
+            return name, _ungroup(words, H // b, W // b, b * b * C, parallel)
+        case Concatenate(name=name, height=H, width=W, parallel=parallel):
+            channels = process.first_channels + process.second_channels
+            return name, _ungroup(words, H, W, channels, parallel)
+        case Window() | OutputPort() | Fork():
             raise AssertionError(f"'{process.name}' writes words that are not logged")
 
 

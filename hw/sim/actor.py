@@ -7,8 +7,8 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from hw.cycles import LATENCY_CYCLES, process_cycles, read_at, window_words, write_at
-from hw.pipeline import Pipeline, Process, Window
+from hw.cycles import LATENCY_CYCLES, extra_iterations, process_cycles, read_at, write_at
+from hw.pipeline import Pipeline, Process
 
 Schedule = Callable[[np.ndarray], np.ndarray]
 
@@ -98,7 +98,9 @@ def network(pipeline: Pipeline, frames: int) -> Network:
                 stream.depth,
                 LATENCY_CYCLES[type(producer)],
                 write_at=partial(write_at, producer),
-                read_at=partial(read_at, consumer),
+                read_at=partial(
+                    read_at, consumer, stream=pipeline.inputs(stream.consumer).index(stream)
+                ),
                 words=frames * stream.tokens,
             )
         )
@@ -108,15 +110,12 @@ def network(pipeline: Pipeline, frames: int) -> Network:
 
 
 def iterations(process: Process, frames: int) -> int:
-    """Return the iterations of `process` for `frames` frames; a window runs p + 1 phases more."""
-    total = frames * process_cycles(process)
-    if isinstance(process, Window):
-        total += (process.padding + 1) * max(window_words(process))
-    return total
+    """Return the iterations of `process` for `frames` frames, until the last word has left."""
+    return frames * process_cycles(process) + extra_iterations(process)
 
 
 def _actor(process: Process, pipeline: Pipeline, frames: int) -> Actor:
-    (output,) = pipeline.outputs(process.name)
+    output = pipeline.outputs(process.name)[0]
     last_words = (frame * output.tokens - 1 for frame in range(1, frames + 1))
     marks = tuple(int(write_at(process, word)) for word in last_words)
     return Actor(process.name, iterations(process, frames), marks)

@@ -20,7 +20,6 @@ from hw.ir import (
     Linear,
     MaxPool,
     Output,
-    Reorg,
     Requant,
     WeightFormat,
 )
@@ -142,27 +141,30 @@ REFUSED = {
         chain(*CONV_ACT, replace(POOL0, size=4), CONV1),
         "pool 'pool0' takes 4x4 blocks of a 8x12 map; supported are 2x2",
     ),
-    "reorg": (
-        chain(*CONV_ACT, Reorg("fold", "act0"), replace(CONV1, source="fold")),
-        r"node 'fold' \(Reorg\) follows 'act0' \(Requant\); the accelerator maps chains",
-    ),
     "linear": (
         chain(*CONV_ACT, Linear("dense", "act0", 4, W4)),
-        r"node 'dense' \(Linear\) follows 'act0' \(Requant\); the accelerator maps chains",
+        "node 'dense' is a Linear; the accelerator maps convolutions",
     ),
     "no head": (
         chain(*CONV_ACT),
-        r"node 'output' \(Output\) follows 'act0' \(Requant\); the accelerator maps chains",
+        r"node 'output' \(Output\) reads 'act0' \(Requant\); the accelerator maps convolutions",
     ),
-    "bypass": (
+    "pooled image": (
+        chain(IMAGE, MaxPool("pool", "image"), replace(CONV0, source="pool")),
+        r"node 'pool' \(MaxPool\) reads 'image' \(Input\); the accelerator maps convolutions",
+    ),
+    "two requantisers": (
         chain(
             *CONV_ACT,
-            Conv("conv1", "act0", 8, 1, W4),
-            Requant("act1", "conv1", 4),
-            Concat("join", ("act0", "act1")),
-            Conv("conv2", "join", 8, 1, W4),
+            Requant("twin", "conv0", 4),
+            Concat("join", ("act0", "twin")),
+            Conv("head", "join", 8, 1, W4),
         ),
-        r"node 'join' \(Concat\) follows 'act1' \(Requant\)",
+        "convolution 'conv0' has several readers; the accelerator maps convolutions",
+    ),
+    "twice": (
+        chain(*CONV_ACT, Concat("join", ("act0", "act0")), Conv("head", "join", 8, 1, W4)),
+        "concat 'join' reads a node twice: act0, act0",
     ),
     "name": (
         chain(replace(IMAGE, name="bild\u00e9"), replace(CONV0, source="bild\u00e9")),

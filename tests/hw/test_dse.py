@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.chain import Stage, stages
 from hw.cycles import analyse, process_cycles
 from hw.dataflow import build, layer_processes
 from hw.design import DesignError, Folding, LayerDesign
@@ -18,6 +17,7 @@ from hw.intmath import divisors
 from hw.ir import Conv, Graph, Input, Output, Requant, WeightFormat
 from hw.packing.table import table
 from hw.resources import dsp_cycles, estimate
+from hw.stages import Stage, stages
 from hw.usage import multipliers
 from tests.strategies import shape_graph, ultranet_shape
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.chain import stages
 from hw.cycles import process_cycles
 from hw.dataflow import build
 from hw.design import Design, DesignError, Folding, LayerDesign
@@ -29,6 +28,7 @@ from hw.resources import (
     legal_plans,
     work,
 )
+from hw.stages import stages
 from hw.usage import (
     Usage,
     array_prices,

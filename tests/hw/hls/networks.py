@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hw.chain import Stage, stages
 from hw.design import Design, DesignError, Folding, LayerDesign
 from hw.design_verify import check_layer, check_plan
 from hw.device import device
@@ -18,6 +17,7 @@ from hw.hls.taps import decode_taps
 from hw.hls.toolchain import compile_cpp
 from hw.ir import Conv, Graph, Input, MaxPool, Output, Requant, WeightFormat
 from hw.packing import table
+from hw.stages import Stage, stages
 from tests.packing_samples import sample_plans
 from tests.strategies import with_parameters
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hw.chain import Stage
 from hw.design import Folding, LayerDesign
 from hw.hls.constants import start_rom, weight_rom, word_biases
 from hw.hls.csim import launch
@@ -20,6 +19,7 @@ from hw.mac_words import decode_cycles, link_lanes, slice_bits, weight_lanes
 from hw.packing.emulate import expected, weight_slice
 from hw.packing.plan import PackPlan
 from hw.pipeline import MacArray
+from hw.stages import Stage
 
 INCLUDE = files("hw.hls") / "include"
 VECTORS = 12

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from hw.chain import stages
 from hw.hls import HlsError, emit
 from hw.hls.constants import head_bias, requant_constants, start_rom, weight_rom
 from hw.hls.cpp import constant, lookup, table
@@ -15,6 +14,7 @@ from hw.intmath import ceil_div
 from hw.mac_words import bias_bits, slice_bits, weight_lanes
 from hw.packing.plan import PackPlan
 from hw.pipeline import MacArray, OutputPort, Requantise
+from hw.stages import stages
 from tests.hw.hls.networks import tiny_design
 from tests.strategies import chain_design, small_graph
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from hw.cycles import process_cycles
 from hw.design import Design, Folding
@@ -16,9 +17,13 @@ from hw.hls.toolchain import ToolchainError
 from hw.ir import Conv, Graph, Input, MaxPool, Output, Requant, WeightFormat
 from hw.pipeline import Window
 from tests.hw.hls.networks import map_graph, random_frames, simulate_all, tiny_design
-from tests.strategies import chain_design, small_graph, with_parameters
+from tests.strategies import branched_graph, chain_design, small_graph, with_parameters
 
 pytestmark = pytest.mark.csim
+
+
+def with_seed(graph: Graph) -> Graph:
+    return with_parameters(graph, seed=len(graph.nodes))
 
 
 def draw_designs(count: int) -> list[Design]:
@@ -32,7 +37,7 @@ def draw_designs(count: int) -> list[Design]:
         database=None,
         derandomize=True,
     )
-    @given(chain_design(small_graph()))
+    @given(chain_design(st.one_of(small_graph(), branched_graph().map(with_seed))))
     def collect(design):
         designs.append(design)
 

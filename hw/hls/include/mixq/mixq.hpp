@@ -6,6 +6,7 @@
 
 #include "mixq/mac_array.hpp"
 #include "mixq/pool.hpp"
+#include "mixq/rearrange.hpp"
 #include "mixq/ports.hpp"
 #include "mixq/requantise.hpp"
 #include "mixq/window.hpp"

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The convolutions that the streaming accelerator maps, and what lies between them in a graph."""
+
+import re
+from dataclasses import dataclass, replace
+
+from hw.design import DesignError
+from hw.ir import Concat, Conv, Graph, Input, MaxPool, Node, Output, Reorg, Requant, TensorType
+from hw.ir_verify import infer, verify
+
+Follower = MaxPool | Reorg | Concat
+_READS: dict[type, tuple[type, ...]] = {
+    Conv: (Input, Requant, MaxPool, Reorg, Concat),
+    Requant: (Conv,),
+    MaxPool: (Requant, MaxPool, Reorg, Concat),
+    Reorg: (Requant, MaxPool, Reorg, Concat),
+    Concat: (Requant, MaxPool, Reorg, Concat),
+    Output: (Conv,),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One convolution, the types around it and the nodes that pass its codes on.
+
+    `source` is the type of the codes it reads, `acc` of its sums of products (without the bias,
+    which is added behind the array). `requant` is None for the head, whose accumulators leave
+    through `Output`. `followers`: pools, space-to-depth and concatenations, whose words are as wide
+    as those of this stage (of several it is the last). `feeders`: the convolutions, or the input,
+    that decide how wide the words are that it reads. In a `depthwise` convolution every output
+    channel reads the input channel of its number and no other.
+    """
+
+    conv: Conv
+    source: TensorType
+    acc: TensorType
+    feeders: tuple[str, ...]
+    requant: Requant | None = None
+    followers: tuple[Follower, ...] = ()
+
+    @property
+    def depthwise(self) -> bool:
+        return is_depthwise(self.conv, self.source)
+
+    @property
+    def fan_in(self) -> int:
+        """Input channels that one output channel reads."""
+        return 1 if self.depthwise else self.source.channels
+
+
+def is_depthwise(conv: Conv, source: TensorType) -> bool:
+    """Tell whether `conv` has one input channel per output channel (a single one is dense)."""
+    return conv.groups == source.channels == conv.out_channels > 1
+
+
+def stages(graph: Graph) -> tuple[Stage, ...]:
+    """Return the stages of a graph of convolutions, each requantised but for the last.
+
+    Raise IRError for a graph that breaks docs/IR.md and DesignError, naming the node and what is
+    supported, for one that the accelerator does not map.
+    """
+    verify(graph)
+    types, owners = infer(_without_bias(graph)), word_owners(graph)
+    found: dict[str, Stage] = {}
+    for node in graph.nodes:
+        _check_place(graph, node)
+        match node:
+            case Conv():
+                check_conv(node, types[node.source])
+                around = types[node.source], types[node.name]
+                found[node.name] = Stage(node, *around, owners[node.source])
+            case Requant():
+                found[node.source] = replace(found[node.source], requant=node)
+            case MaxPool() | Reorg() | Concat():
+                _check_follower(node, types)
+                last = [name for name in found if name in owners[node.name]][-1]
+                followers = (*found[last].followers, node)
+                found[last] = replace(found[last], followers=followers)
+    return tuple(found.values())
+
+
+def word_owners(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """Return, for every node of codes, the convolutions (or input) whose words are as wide."""
+    owners: dict[str, tuple[str, ...]] = {}
+    for node in graph.nodes:
+        match node:
+            case Input():
+                owners[node.name] = (node.name,)
+            case Requant(source=conv):
+                owners[node.name] = (conv,)
+            case MaxPool() | Reorg():
+                owners[node.name] = owners.get(node.source, ())
+            case Concat():
+                together = (owner for name in node.sources for owner in owners.get(name, ()))
+                owners[node.name] = tuple(dict.fromkeys(together))
+    return owners
+
+
+def equal_words(chain: tuple[Stage, ...]) -> tuple[frozenset[str], ...]:
+    """Return the sets of stages that must hand on words of equally many channels.
+
+    Those whose codes are concatenated, and each one alone that feeds a stage other than its next.
+    """
+    names = [stage.conv.name for stage in chain]
+    tied: list[set[str]] = []
+    for before, stage in zip(("", *names), chain, strict=False):
+        group = {name for name in stage.feeders if name in names}
+        if len(group) > 1 or group - {before}:
+            joined = [other for other in tied if other & group]
+            tied = [other for other in tied if not other & group]
+            tied.append(group.union(*joined))
+    return tuple(map(frozenset, tied))
+
+
+def _without_bias(graph: Graph) -> Graph:
+    nodes = (replace(node, bias=None) if isinstance(node, Conv) else node for node in graph.nodes)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def check_conv(conv: Conv, source: TensorType) -> None:
+    """Raise DesignError unless the packed array can run `conv` on maps of type `source`: stride 1,
+    dense or depthwise, odd K, same size.
+    """
+    rules = (
+        ("stride", conv.stride, 1),
+        ("groups", conv.groups, conv.groups if is_depthwise(conv, source) else 1),
+        ("kernel", conv.kernel, conv.kernel | 1),
+        ("padding", conv.padding, (conv.kernel - 1) // 2),
+        ("weight scheme", conv.w_format.scheme, "fixed"),
+    )
+    for what, value, supported in rules:
+        if value != supported:
+            raise DesignError(
+                f"convolution '{conv.name}' has {what} {value}; the packed array supports "
+                f"{supported} (stride 1, dense or one group per channel, odd kernel, padding "
+                "(kernel - 1) / 2)"
+            )
+
+
+def _check_follower(node: Follower, types: dict[str, TensorType]) -> None:
+    match node:
+        case MaxPool(name=name, source=source, size=size):
+            height, width = types[source].height, types[source].width
+            if size != 2:
+                raise DesignError(
+                    f"pool '{name}' takes {size}x{size} blocks of a {height}x{width} map; "
+                    "supported are 2x2 blocks of maps from 2x2 on"
+                )
+        case Concat(name=name, sources=sources) if len(set(sources)) < len(sources):
+            raise DesignError(f"concat '{name}' reads a node twice: {', '.join(sources)}")
+
+
+def _check_place(graph: Graph, node: Node) -> None:
+    """Check what `node` reads and, for a convolution, what reads it; and its name."""
+    kind = type(node).__name__
+    supported = (
+        "the accelerator maps convolutions, each with one Requant but for the head, which Output "
+        "reads; MaxPool, Reorg and Concat between them"
+    )
+    if not isinstance(node, Input | Conv | Requant | MaxPool | Reorg | Concat | Output):
+        raise DesignError(f"node '{node.name}' is a {kind}; {supported}")
+    sources = node.sources if isinstance(node, Concat) else getattr(node, "source", None)
+    for name in (sources,) if isinstance(sources, str) else sources or ():
+        if not isinstance(graph[name], _READS[type(node)]):
+            read = type(graph[name]).__name__
+            raise DesignError(f"node '{node.name}' ({kind}) reads '{name}' ({read}); {supported}")
+    if isinstance(node, Conv) and len(graph.consumers(node.name)) > 1:
+        raise DesignError(f"convolution '{node.name}' has several readers; {supported}")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", node.name):
+        raise DesignError(
+            f"node name '{node.name}' must be a C identifier (letters, digits, _; a letter first): "
+            "it names a process of the accelerator"
+        )
