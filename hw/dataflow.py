@@ -29,6 +29,7 @@ from hw.pipeline import (
 )
 from hw.stages import Follower, Stage
 
+SLACK_WORDS = 64  # for the pipeline registers of a branch, a dozen a layer
 DEFAULT_DEPTH = 2  # the least with which a registered FIFO moves a word every cycle
 
 
@@ -300,7 +301,7 @@ def default_depth(consumer: Process, index: int = 0, rows: BranchRows | None = N
         case Window():
             return max(DEFAULT_DEPTH, window_words(consumer)[0])
         case Concatenate(name=name) if rows is not None:
-            return max(DEFAULT_DEPTH, rows[name][index] * concatenated_words(consumer)[index])
+            return rows[name][index] * concatenated_words(consumer)[index] + SLACK_WORDS
         case _:
             return DEFAULT_DEPTH
 

@@ -34,11 +34,11 @@ def verify(design: Design) -> tuple[Stage, ...]:
     for stage, layer in zip(chain, design.layers, strict=True):
         check_plan(stage, layer, design.device.dsp_type)
         parallel[layer.name] = layer.out_parallel
-        check_layer(stage, layer, _in_parallel(stage, parallel), design.port_bits)
+        check_layer(stage, layer, in_parallel(stage, parallel), design.port_bits)
     return chain
 
 
-def _in_parallel(stage: Stage, parallel: Mapping[str, int]) -> int:
+def in_parallel(stage: Stage, parallel: Mapping[str, int]) -> int:
     """Return the channels of the words that a stage reads, given those that all others hand on."""
     found = {name: parallel[name] for name in stage.feeders}
     if len(set(found.values())) > 1:

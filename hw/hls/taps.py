@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hw.ir import Graph
+from hw.ir import Concat, Graph
 from hw.pipeline import (
     Concatenate,
     Fork,
@@ -35,6 +35,9 @@ def decode_taps(pipeline: Pipeline, graph: Graph, folder: Path) -> dict[str, np.
                 name, array = _decode(process, graph, np.fromfile(path, "<i8"))
                 if name in nodes:  # not the first links of a long concatenation
                     values[name] = array
+    for node in graph.of_type(Concat):
+        if len(node.sources) == 1 and node.sources[0] in values:  # no process, the same stream
+            values[node.name] = values[node.sources[0]]
     return values
 
 

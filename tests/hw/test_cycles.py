@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hw.cycles import (
     LATENCY_CYCLES,
     analyse,
+    extra_iterations,
     process_cycles,
     read_at,
     reuse_iterations,
@@ -112,19 +113,19 @@ def test_words_move_once_and_inside_their_frame(design):
     pipeline = build(design)
     for process in pipeline.processes:
         cycles = process_cycles(process)
-        (source,), (sink,) = pipeline.inputs(process.name), pipeline.outputs(process.name)
-        reads = read_at(process, np.arange(3 * source.tokens))
-        writes = write_at(process, np.arange(3 * sink.tokens))
-        assert (np.diff(reads) > 0).all()
-        assert (np.diff(writes) > 0).all()
-        lead = 0
-        if isinstance(process, Window):
-            lead = (process.padding + 1) * max(window_words(process))
-        for frame in range(3):
-            inside = (reads >= frame * cycles) & (reads < (frame + 1) * cycles)
-            assert inside.sum() == source.tokens
-            start = frame * cycles + lead
-            assert ((writes >= start) & (writes < start + cycles)).sum() == sink.tokens
+        for port, source in enumerate(pipeline.inputs(process.name)):
+            reads = read_at(process, np.arange(3 * source.tokens), port)
+            check_frames(reads, source.tokens, cycles, 0)
+        lead = extra_iterations(process)
+        for sink in pipeline.outputs(process.name):
+            check_frames(write_at(process, np.arange(3 * sink.tokens)), sink.tokens, cycles, lead)
+
+
+def check_frames(moves: np.ndarray, tokens: int, cycles: int, lead: int) -> None:
+    assert (np.diff(moves) > 0).all()
+    for frame in range(3):
+        start = frame * cycles + lead
+        assert ((moves >= start) & (moves < start + cycles)).sum() == tokens
 
 
 def test_input_reads_a_beat_when_its_bits_run_out():

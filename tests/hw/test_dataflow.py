@@ -20,10 +20,12 @@ from hw.ir import (
     Linear,
     MaxPool,
     Output,
+    Reorg,
     Requant,
     WeightFormat,
 )
-from tests.strategies import bare_plan, chain_design
+from hw.pipeline import Concatenate, Fork
+from tests.strategies import bare_plan, branched_graph, chain_design, shape_graph
 
 W4 = WeightFormat(4)
 IMAGE = Input("image", 8, 12, 3, 8)
@@ -84,7 +86,22 @@ def test_accumulators_are_as_wide_as_sums_without_bias():
     assert plain.processes[-1].acc_bits == 11  # -840 = 8 x 15 x -7
 
 
-@given(chain_design())
+@given(chain_design(branched_graph()))
+def test_branches_part_and_meet(design):
+    pipeline = build(design)
+    order = {process.name: index for index, process in enumerate(pipeline.processes)}
+    for process in pipeline.processes:
+        inputs, outputs = pipeline.inputs(process.name), pipeline.outputs(process.name)
+        assert len(inputs) == 1 + isinstance(process, Concatenate)
+        assert len(outputs) == 1 + isinstance(process, Fork)
+        for stream in inputs:
+            assert not stream.producer or order[stream.producer] < order[process.name]
+    assert len({stream.name for stream in pipeline.streams}) == len(pipeline.streams)
+    for node in design.graph.of_type(Concat, Reorg):
+        assert node.name in order or len(node.sources) == 1
+
+
+@given(chain_design(shape_graph()))
 def test_pipeline_is_one_chain_from_port_to_port(design):
     pipeline = build(design)
     names = [process.name for process in pipeline.processes]

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from hw.design import Design, DesignError, Folding, LayerDesign
-from hw.design_verify import check_layer, check_plan
+from hw.design_verify import check_layer, check_plan, in_parallel
 from hw.device import device
 from hw.hls import BuildPlan, emit, write
 from hw.hls.beats import pack_frames, unpack_results
 from hw.hls.csim import run_binary
 from hw.hls.taps import decode_taps
 from hw.hls.toolchain import compile_cpp
-from hw.ir import Conv, Graph, Input, MaxPool, Output, Requant, WeightFormat
+from hw.ir import Concat, Conv, Graph, Input, MaxPool, Output, Reorg, Requant, WeightFormat
 from hw.packing import table
 from hw.stages import Stage, stages
 from tests.packing_samples import sample_plans
@@ -49,16 +49,35 @@ def tiny_design(seed: int = 0) -> Design:
     return Design(graph, device("xczu3eg"), 250.0, tuple(layers))
 
 
+def branched_design() -> Design:
+    """A bypass: codes part, go through a layer or from space to depth, and are concatenated."""
+    nodes = (
+        Input("image", 6, 8, 3, 5),
+        Conv("conv0", "image", 4, 3, WeightFormat(4), padding=1),
+        Requant("act0", "conv0", 4),
+        MaxPool("pool0", "act0"),
+        Conv("conv1", "pool0", 8, 3, WeightFormat(3), padding=1),
+        Requant("act1", "conv1", 4),
+        Reorg("reorg0", "act0"),
+        Concat("join", ("reorg0", "act1", "pool0")),
+        Conv("conv2", "join", 2, 1, WeightFormat(2)),
+        Output("output", "conv2"),
+    )
+    graph = with_parameters(Graph("branched", nodes), 3)
+    return map_graph(graph, (Folding(2, 3, 3, 2), Folding(1, 2, 1, 1), Folding(2, 4, 1, 1)))
+
+
 def map_graph(graph: Graph, foldings: Sequence[Folding]) -> Design:
     """Map `graph` at the given foldings with the first plans of the tables that are legal."""
-    layers = next(_mappings(stages(graph), foldings, graph.input.channels))
+    inputs = {graph.input.name: graph.input.channels}
+    layers = next(_mappings(stages(graph), foldings, inputs))
     return Design(graph, device("xczu3eg"), 250.0, layers)
 
 
 def _mappings(
-    chain: Sequence[Stage], foldings: Sequence[Folding], in_parallel: int
+    chain: Sequence[Stage], foldings: Sequence[Folding], parallel: dict[str, int]
 ) -> Iterator[tuple[LayerDesign, ...]]:
-    """Yield the legal mappings of `chain` behind words of `in_parallel` channels."""
+    """Yield the legal mappings of `chain` behind stages (or an input) with words of such sizes."""
     if not chain:
         yield ()
         return
@@ -68,10 +87,11 @@ def _mappings(
         layer = LayerDesign(conv.name, foldings[0], plan)
         try:
             check_plan(stage, layer, "dsp48e2")
-            check_layer(stage, layer, in_parallel, 64)
+            check_layer(stage, layer, in_parallel(stage, parallel), 64)
         except DesignError:
             continue
-        for rest in _mappings(chain[1:], foldings[1:], layer.out_parallel):
+        after = parallel | {conv.name: layer.out_parallel}
+        for rest in _mappings(chain[1:], foldings[1:], after):
             yield (layer, *rest)
 
 

@@ -16,7 +16,13 @@ from hw.hls import csim, emit
 from hw.hls.toolchain import ToolchainError
 from hw.ir import Conv, Graph, Input, MaxPool, Output, Requant, WeightFormat
 from hw.pipeline import Window
-from tests.hw.hls.networks import map_graph, random_frames, simulate_all, tiny_design
+from tests.hw.hls.networks import (
+    branched_design,
+    map_graph,
+    random_frames,
+    simulate_all,
+    tiny_design,
+)
 from tests.strategies import branched_graph, chain_design, small_graph, with_parameters
 
 pytestmark = pytest.mark.csim
@@ -86,7 +92,7 @@ def corner_designs() -> list[Design]:
         (Folding(1, 1, 5, 1), Folding(1, 3, 3, 1), Folding(1, 2, 1, 1)),
     ]
     dense = [map_graph(with_parameters(wide, seed), fold) for seed, fold in enumerate(foldings)]
-    return dense + depthwise_designs()[:1]
+    return [*dense, *depthwise_designs()[:1], branched_design()]
 
 
 def depthwise_designs() -> list[Design]:

@@ -16,7 +16,7 @@ from hw.hls.beats import unpack_results
 from hw.hls.toolchain import FLAGS, find
 from hw.ir import IRError
 from hw.pipeline import PROCESSES
-from tests.hw.hls.networks import random_frames, tiny_design
+from tests.hw.hls.networks import branched_design, random_frames, tiny_design
 from tests.strategies import chain_design, shape_graph, small_graph
 
 HEADERS = sorted((files("hw.hls") / "include" / "mixq").iterdir())
@@ -84,11 +84,13 @@ def test_golden_frames_are_the_ports_beats():
 
 def test_every_process_has_its_template():
     """The match over processes is complete, and every template that it names exists."""
-    plan = emit(tiny_design())
-    assert {type(process) for process in plan.pipeline.processes} == set(PROCESSES)
-    called = re.findall(r"^  mixq::(\w+)<", dict(plan.files)["src/top.cpp"].decode(), re.MULTILINE)
+    plans = emit(tiny_design()), emit(branched_design())
+    processes = [process for plan in plans for process in plan.pipeline.processes]
+    assert {type(process) for process in processes} == set(PROCESSES)
+    text = "".join(dict(plan.files)["src/top.cpp"].decode() for plan in plans)
+    called = re.findall(r"^  mixq::(\w+)<", text, re.MULTILINE)
     headers = "\n".join(header.read_text() for header in HEADERS)
-    assert len(called) == len(plan.pipeline.processes)
+    assert len(called) == len(processes)
     assert set(called) == set(re.findall(r"^void (\w+)\(\s*hls::stream", headers, re.MULTILINE))
 
 

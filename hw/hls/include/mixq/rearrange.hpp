@@ -19,13 +19,16 @@ template <class C>
 void fork(hls::stream<CodeWord<C::parallel, C::bits> >& in,
           hls::stream<CodeWord<C::parallel, C::bits> >& first,
           hls::stream<CodeWord<C::parallel, C::bits> >& second, int frames) {
-  constexpr int WORDS = C::height * row_words<C>(C::channels);
-  for (int n = 0; n < frames * WORDS; ++n) {
+  constexpr int WORDS = row_words<C>(C::channels);
+  for (int row = 0; row < frames * C::height; ++row) {
+    for (int n = 0; n < WORDS; ++n) {
+#pragma HLS LOOP_FLATTEN
 #pragma HLS PIPELINE II = 1
-    MIXQ_ITERATION(C);
-    const CodeWord<C::parallel, C::bits> word = in.read();
-    first.write(word);
-    second.write(word);
+      MIXQ_ITERATION(C);
+      const CodeWord<C::parallel, C::bits> word = in.read();
+      first.write(word);
+      second.write(word);
+    }
   }
 }
 
@@ -64,14 +67,13 @@ void space_to_depth(hls::stream<CodeWord<C::parallel, C::bits> >& in,
 #pragma HLS AGGREGATE variable = memory compact = bit
   // A load and a store of one memory belong to different blocks of rows.
 #pragma HLS DEPENDENCE variable = memory inter false
-  const int blocks = frames * (C::height / C::block);
-  for (int turn = 0; turn <= blocks; ++turn) {
+  for (int turn = 0; turn <= frames * (C::height / C::block); ++turn) {
     int dy = 0, dx = 0, group = 0, column = 0;
     for (int n = 0; n < WORDS; ++n) {
 #pragma HLS LOOP_FLATTEN
 #pragma HLS PIPELINE II = 1
       MIXQ_ITERATION(C);
-      if (turn < blocks) memory[turn % 2][n] = in.read();
+      if (turn < frames * (C::height / C::block)) memory[turn % 2][n] = in.read();
       if (turn > 0) {
         out.write(memory[(turn + 1) % 2][(dy * GROUPS + group) * C::width + column + dx]);
       }
