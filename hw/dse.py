@@ -8,10 +8,10 @@ cheapest mapping costs more than the whole budget: then none fits (Lagrangian re
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
-from operator import itemgetter, le
+from operator import itemgetter
 
 from hw.bypass import BranchRows, branch_rows
 from hw.cycles import process_cycles
@@ -26,23 +26,16 @@ from hw.design import Design, DesignError, Folding, LayerDesign
 from hw.design_verify import (
     MAX_WORD_BITS,
     are_multiples,
-    lane_choices,
-    plan_fits,
     verify,
     window_channels,
-    word_bits,
 )
 from hw.device import Device, dsp
-from hw.intmath import divisors
 from hw.ir import Graph, TensorType
 from hw.ir_verify import infer
-from hw.packing.plan import PackPlan
-from hw.packing.table import table
-from hw.resources import layer_usage, legal_plans, passing_usage
+from hw.mappings import PORT_BITS, OpenMapping, fastest, mappings
+from hw.resources import layer_usage, passing_usage
 from hw.stages import Stage, equal_words, stages
-from hw.usage import Usage, array_prices
-
-PORT_BITS = 64
+from hw.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -74,20 +67,6 @@ _PRICE_ROUNDS = 8
 
 
 @dataclass(frozen=True, eq=False)
-class _Option:
-    """A mapping of one stage whose lanes are still open.
-
-    `cycles`: its slowest process but the one with lanes, for the widest input word; `lane_cycles`:
-    that one with a single lane.
-    """
-
-    layer: LayerDesign
-    cycles: int
-    lane_cycles: int
-    lanes: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
 class _Step:
     """A mapping of one stage, and what it takes beside its window."""
 
@@ -113,7 +92,7 @@ class _Space:
     types: dict[str, TensorType]
     rows: BranchRows
     tied: tuple[frozenset[str], ...]
-    options: tuple[tuple[_Option, ...], ...]
+    options: tuple[tuple[OpenMapping, ...], ...]
     steps: dict[tuple[int, int], _Step] = field(default_factory=dict)
     feeds: dict[tuple[int, ...], Usage] = field(default_factory=dict)
 
@@ -129,7 +108,7 @@ def optimise(
     Deterministic. Raise DesignError naming the limiting resource if not even the slowest fits.
     """
     chain, types = stages(graph), infer(graph)
-    options = tuple(tuple(_options(graph, stage, types, device)) for stage in chain)
+    options = tuple(tuple(mappings(graph, stage, types, device)) for stage in chain)
     rows, tied = branch_rows(graph), equal_words(chain)
     space = _Space(graph, device, chain, types, rows, tied, options)
     limit = utilisation.of(device)
@@ -164,65 +143,10 @@ def manual(
             f"foldings are given for {', '.join(sorted(foldings))}; "
             f"'{graph.name}' has the layers {', '.join(names)}"
         )
-    layers = tuple(_fastest(stage, device, foldings[stage.conv.name]) for stage in chain)
+    layers = tuple(fastest(stage, device, foldings[stage.conv.name]) for stage in chain)
     design = Design(graph, device, clock_mhz, layers, port_bits=PORT_BITS)
     verify(design)
     return design
-
-
-def _fastest(stage: Stage, device: Device, folding: Folding) -> LayerDesign:
-    """Return the mapping with the fewest DSP-cycles whose words are not too wide.
-
-    If all are, return one of those: `verify` names the word.
-    """
-    conv, source = stage.conv, stage.source
-    plans = legal_plans(conv, source, device, conv.w_format.bits, source.bits, folding.pe)
-    layers = [LayerDesign(conv.name, folding, plan) for plan in plans]
-    return next((layer for layer in layers if _words_fit(stage, layer)), layers[-1])
-
-
-def _words_fit(stage: Stage, layer: LayerDesign) -> bool:
-    channels = window_channels(stage, layer.folding)
-    return max(word_bits(stage, layer, channels).values()) <= MAX_WORD_BITS
-
-
-def _options(
-    graph: Graph, stage: Stage, types: dict[str, TensorType], device: Device
-) -> Iterator[_Option]:
-    conv, source = stage.conv, stage.source
-    cell = table(device.dsp_type, conv.kernel, conv.w_format.narrow)
-    plans = cell.plans(conv.w_format.bits, source.bits)
-    for simd, rows in product(divisors(stage.fan_in), sorted({1, conv.kernel})):
-        for plan in _worthwhile(plans, simd * rows):
-            for pe in divisors(conv.out_channels):
-                layer = LayerDesign(conv.name, Folding(pe, simd, rows), plan)
-                fits = plan_fits(plan, conv, source, pe)
-                if fits and _words_fit(stage, layer):
-                    yield _option(graph, stage, types, layer)
-
-
-def _worthwhile(plans: Iterable[PackPlan], lanes: int) -> list[PackPlan]:
-    """Return the plans that no other of the same tile beats in speed and in every price."""
-    kept: dict[tuple[int, int], list[tuple[tuple, PackPlan]]] = defaultdict(list)
-    priced = [((plan.word_steps, *array_prices(plan, lanes)), plan) for plan in plans]
-    for prices, plan in sorted(priced, key=itemgetter(0)):
-        rivals = kept[plan.groups, plan.columns]
-        if not any(all(map(le, other, prices)) for other, _ in rivals):
-            rivals.append((prices, plan))
-    return [plan for rivals in kept.values() for _, plan in rivals]
-
-
-def _option(
-    graph: Graph, stage: Stage, types: dict[str, TensorType], layer: LayerDesign
-) -> _Option:
-    window, mac, lanes = layer_processes(stage, layer, stage.source.channels, PORT_BITS)
-    followers = follower_processes(graph, stage, types, layer.out_parallel)
-    return _Option(
-        layer,
-        max(map(process_cycles, (window, mac, *followers))),
-        process_cycles(lanes),
-        lane_choices(stage, layer.out_parallel, PORT_BITS),
-    )
 
 
 def _intervals(space: _Space) -> list[int]:
@@ -391,7 +315,7 @@ def _feed(space: _Space, index: int, layer: LayerDesign, in_parallel: int) -> Us
     return space.feeds[key]
 
 
-def _step(space: _Space, index: int, option: _Option, lanes: int) -> _Step:
+def _step(space: _Space, index: int, option: OpenMapping, lanes: int) -> _Step:
     key = (id(option), lanes)
     if key not in space.steps:
         stage = space.chain[index]

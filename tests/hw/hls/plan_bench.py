@@ -106,7 +106,7 @@ def _structs(plan: PackPlan, array: MacArray) -> tuple[tuple[str, str], ...]:
         "conv", "x", array.out_channels, plan.kernel, w_format, weights=np.zeros(shape, int)
     )
     layer = LayerDesign("conv", Folding(array.pe, array.simd), plan)
-    return process_text(array, Stage(conv, None, None), layer).structs
+    return process_text(array, Stage(conv, None, None, ()), layer).structs
 
 
 def launch_bench(command: list[str], folder: Path, *operands: np.ndarray) -> np.ndarray:
