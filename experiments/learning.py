@@ -166,10 +166,17 @@ def _argmax_cost(table: np.ndarray):
     return lambda w, a: table[layers, w, a].sum(0)
 
 
+def _row(metrics: search.SearchMetrics | finetune.TrainMetrics, index: int) -> dict:
+    """Return step `index` of stacked metrics as JSON values, the loss's terms by their names."""
+    fields = metrics._asdict()
+    fields |= fields.pop("terms")
+    return {name: values[index].tolist() for name, values in fields.items()}
+
+
 def _search_lines(first: int, metrics: search.SearchMetrics, resources, argmax_cost) -> list[dict]:
     lines = []
     for i in range(len(metrics.total)):
-        row = {name: getattr(metrics, name)[i].tolist() for name in metrics._fields}
+        row = _row(metrics, i)
         cost = argmax_cost(metrics.argmax_w[i] - 2, metrics.argmax_a[i] - 2)
         row["cost"] = dict(zip(resources, row["cost"], strict=True))
         row["argmax_cost"] = dict(zip(resources, cost.tolist(), strict=True))
@@ -185,7 +192,7 @@ def run_train(run: Run) -> dict:
     supernet = _load_supernet(run) if warm else None
     state = finetune.init_state(run.spec, config, supernet)
     state = _resume(run, folder, train_card(run, bits), state)
-    sample = _head(run.test_data, IOU_FRAMES)
+    sample = run.test_data.head(IOU_FRAMES)
     every = max(config.steps // IOU_POINTS, run.preset.chunk)
 
     def record(
@@ -196,10 +203,7 @@ def run_train(run: Run) -> dict:
             predict = evaluate.predictor(run.spec, variables_of(state), bits)
             iou = evaluate.detections(run.spec, predict, sample).mean_iou
             run_folder.append_lines(folder / "iou.jsonl", [{"step": step, "iou": iou}])
-        lines = [
-            {"step": first + i, **{n: float(getattr(metrics, n)[i]) for n in metrics._fields}}
-            for i in range(len(metrics.total))
-        ]
+        lines = [{"step": first + i, **_row(metrics, i)} for i in range(len(metrics.total))]
         return lines, f"loss {lines[-1]['total']:.2f}"
 
     step = finetune.make_step(run.spec, config, bits)
@@ -290,9 +294,3 @@ def _resume(run: Run, folder: Path, card: Card, state: loop.TrainState) -> loop.
     run_folder.keep_lines_before(folder / "metrics.jsonl", int(state.step))
     run_folder.keep_lines_before(folder / "iou.jsonl", int(state.step) + (saved is not None))
     return state
-
-
-def _head(data, count: int):
-    return type(data)(
-        data.images[:count], data.boxes[:count], data.weights[:count], data.names[:count]
-    )

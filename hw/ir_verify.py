@@ -23,7 +23,10 @@ from hw.ir import (
 
 GEMM_EXACT = 1 << 53  # integers below are exact in the float64 products of the executor
 MAX_CODE_BITS = 16  # of activations; two limbs of them fit the products of the jitted executor
-MUL_BITS, ACC_BITS, SUM_BITS = 18, 27, 45  # ports and product of one DSP48E2
+# Bits of mul and of acc on the two ports of a DSP, either way round: 18 x 27 of a DSP48E2; 25, not
+# 27, so that a DSP48E1 takes it too.
+DSP_PORTS = ((25, 18), (18, 27))
+SUM_BITS = 45
 
 
 def verify(graph: Graph) -> dict[str, TensorType]:
@@ -44,13 +47,19 @@ def infer(graph: Graph) -> dict[str, TensorType]:
 
 
 def requant_fits_dsp(node: Requant, source: TensorType) -> bool:
-    """Return whether one DSP48E2 computes a lane: 18-bit mul, 27-bit acc, 45-bit sum."""
+    """Return whether one DSP48E2 computes a lane: mul and acc fit `DSP_PORTS`, the sum 45 bits."""
     if node.mul is None:
         return True
     lo, hi = _requant_sum_bounds(node, source)
     mul_bits = signed_bits(int(node.mul.min()), int(node.mul.max()))
-    acc_bits = signed_bits(source.lo, source.hi)
-    return mul_bits <= MUL_BITS and acc_bits <= ACC_BITS and signed_bits(lo, hi) <= SUM_BITS
+    port_bits = mul_port_bits(source.lo, source.hi)
+    return port_bits is not None and mul_bits <= port_bits and signed_bits(lo, hi) <= SUM_BITS
+
+
+def mul_port_bits(lo: int, hi: int) -> int | None:
+    """Return the bits of mul beside accumulators lo..hi on one DSP, None if these fit no port."""
+    acc_bits = signed_bits(lo, hi)
+    return next((mul for mul, acc in DSP_PORTS if acc_bits <= acc), None)
 
 
 def _check_topology(graph: Graph) -> None:

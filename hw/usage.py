@@ -142,10 +142,15 @@ def multipliers(stage: Stage, dsp: Dsp) -> int:
 
     A shape-only graph is taken to keep the DSP rule of docs/IR.md (the multiplier fits its port).
     """
-    mul = stage.requant.mul
-    mul_bits = dsp.narrow_bits if mul is None else signed_bits(int(mul.min()), int(mul.max()))
-    mul_pieces = ceil_div(max(mul_bits - 1, 1), dsp.narrow_bits - 1)
-    return mul_pieces * ceil_div(stage.acc.bits - 1, dsp.wide_bits - 1)
+    mul, acc_bits = stage.requant.mul, stage.acc.bits
+    if mul is None:
+        return ceil_div(acc_bits - 1, dsp.wide_bits - 1)
+    mul_bits = max(signed_bits(int(mul.min()), int(mul.max())), 2)
+    ports = (dsp.narrow_bits - 1, dsp.wide_bits - 1)
+    return min(
+        ceil_div(mul_bits - 1, mul_port) * ceil_div(acc_bits - 1, acc_port)
+        for mul_port, acc_port in (ports, ports[::-1])
+    )
 
 
 def _is_small(width_bits: int, depth: int) -> bool:

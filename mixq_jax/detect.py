@@ -116,7 +116,12 @@ def decode(spec: NetSpec, y: Float[Array, "n gh gw m"]) -> tuple[Array, Array]:
     rows, columns = jnp.meshgrid(jnp.arange(y.shape[1]), jnp.arange(y.shape[2]), indexing="ij")
     cell = jnp.stack([columns, rows], -1)[:, :, None].astype(y.dtype)
     boxes = to_boxes(raw, cell, grid, anchor).mean(3).reshape(len(y), -1, 4)
-    confidence = jax.nn.sigmoid(raw[..., 4]).mean(3).reshape(len(y), -1)
-    best = confidence.argmax(-1)
+    logits = raw[..., 4].reshape(len(y), -1, raw.shape[3])
+    if spec.head.score == "logit":
+        score = logits.mean(2)
+        confidence = jax.nn.sigmoid(score)
+    else:
+        score = confidence = jax.nn.sigmoid(logits).mean(2)
+    best = score.argmax(-1)
     images = jnp.arange(len(y))
     return boxes[images, best], confidence[images, best]

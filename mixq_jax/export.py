@@ -9,7 +9,7 @@ import numpy as np
 
 from hw.intmath import activation_range
 from hw.ir import Concat, Conv, Graph, Input, MaxPool, Node, Output, Reorg, Requant, WeightFormat
-from hw.ir_verify import ACC_BITS, MUL_BITS, SUM_BITS, verify
+from hw.ir_verify import DSP_PORTS, SUM_BITS, mul_port_bits, verify
 from mixq_jax import quant
 from mixq_jax.bits import WIDTHS, FixedBits
 from mixq_jax.integer import F32_EXACT, requant_table
@@ -66,11 +66,13 @@ def integer_bits(spec: NetSpec, bits: FixedBits, variables: Mapping) -> IntegerB
     return IntegerBits(bits, {name: float(s) for name, s in folder.steps.items()}, tables)
 
 
-def weight_step(spec: NetSpec, kernel: np.ndarray, width: int) -> np.float32:
-    """Return the float32 step of a layer's weights at `width` bits."""
+def weight_codes(spec: NetSpec, kernel: np.ndarray, width: int) -> tuple[np.ndarray, np.float32]:
+    """Return a layer's integer weights at `width` bits and their float32 step."""
     table = quant.WEIGHT_STEPS[spec.quant.weight_steps, spec.quant.narrow]
-    deviation = np.float32(quant.weight_deviation(jnp.asarray(kernel)))
-    return np.float32(table[WIDTHS.index(width)]) * deviation
+    normal, unit = quant.normalise(jnp.asarray(kernel), spec.quant.weight_steps)
+    step = np.float32(table[WIDTHS.index(width)]) * np.float32(unit)
+    codes = quant.weight_code(normal, step, width, spec.quant.narrow)
+    return np.asarray(codes), step
 
 
 def _fold(spec: NetSpec, bits: FixedBits, variables: Mapping | None) -> "_Folder":
@@ -103,7 +105,7 @@ class _Folder:
         """Return the input step of `layer` in real units."""
         choice = WIDTHS.index(self.width(layer, 1))
         if self.spec.reads_image(layer):
-            return quant.IMAGE_STEPS[choice]
+            return quant.image_steps(self.spec.quant.pixel_levels)[choice]
         return quant.ACT_STEPS[self.spec.quant.act_steps][choice]
 
     def acc_scale(self, name: str) -> float:
@@ -150,7 +152,7 @@ class _Folder:
                 node = MaxPool(self._name(layer.name, consumer), source)
             case ReorgSpec():
                 source = self._codes(layer.source, consumer)
-                node = Reorg(self._name(layer.name, consumer), source)
+                node = Reorg(self._name(layer.name, consumer), source, layer.block)
             case ConcatSpec():
                 sources = tuple(self._codes(source, consumer) for source in layer.sources)
                 node = Concat(self._name(layer.name, consumer), sources)
@@ -189,15 +191,16 @@ class _Folder:
         """Return the largest shift for which multiplier and sum keep the DSP rule."""
         lo, hi = self.bounds[layer.name]
         reach = np.maximum(-lo, hi)
-        if reach.max() >= 1 << (ACC_BITS - 1):
+        mul_bits = mul_port_bits(int(lo.min()), int(hi.max()))
+        if mul_bits is None:
             raise ExportError(
-                f"layer '{layer.name}': sums up to {reach.max()} exceed {ACC_BITS} bits"
+                f"layer '{layer.name}': sums up to {reach.max()} exceed {DSP_PORTS[-1][1]} bits"
             )
         sums = np.abs(mul).max() * reach.max() + np.abs(bias).max() + 1
         if not np.isfinite(sums):
             raise ExportError(f"layer '{layer.name}': batch norm is not finite; train it again")
         for shift in range(MAX_SHIFT, -1, -1):
-            fits_port = np.abs(np.ldexp(mul, shift)).max() < (1 << (MUL_BITS - 1)) - 1
+            fits_port = np.abs(np.ldexp(mul, shift)).max() < (1 << (mul_bits - 1)) - 1
             if fits_port and math.ldexp(sums, shift) < 1 << (SUM_BITS - 1):
                 return shift
         raise ExportError(
@@ -210,12 +213,11 @@ class _Folder:
         if not np.isfinite(kernel).all():
             raise ExportError(f"layer '{layer.name}': weights are not finite; train it again")
         width = self.width(layer, 0)
-        step = self.steps[layer.name] = weight_step(self.spec, kernel, width)
-        if step <= 0:
+        codes, step = weight_codes(self.spec, kernel, width)
+        self.steps[layer.name] = step
+        if step <= 0 or not np.isfinite(codes).all():
             raise ExportError(f"layer '{layer.name}': all weights are equal; train it again")
-        codes = np.asarray(
-            quant.weight_code(jnp.asarray(kernel), step, width, self.spec.quant.narrow)
-        ).astype(np.int64)
+        codes = codes.astype(np.int64)
         flat = codes.reshape(-1, codes.shape[-1]) * activation_range(self.width(layer, 1))[1]
         self.bounds[layer.name] = np.minimum(flat, 0).sum(0), np.maximum(flat, 0).sum(0)
         return codes

@@ -10,9 +10,11 @@ from jaxtyping import Array, Float
 
 from mixq_jax import detect, model, optim
 from mixq_jax.data.augment import AugmentConfig
+from mixq_jax.data.crop import CropConfig
 from mixq_jax.loop import Batch, Step, TrainState, augmented
 from mixq_jax.optim import OptimConfig
 from mixq_jax.spec import NetSpec
+from mixq_jax.task import loss as task_loss
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class FinetuneConfig:
     batch: int
     seed: int = 0
     optim: OptimConfig = field(default_factory=OptimConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    augment: AugmentConfig | CropConfig = field(default_factory=AugmentConfig)
     gains: detect.LossGains = field(default_factory=detect.LossGains)
 
 
@@ -31,8 +33,7 @@ class TrainMetrics(NamedTuple):
     """One step of training."""
 
     total: Float[Array, ""]
-    box: Float[Array, ""]
-    objectness: Float[Array, ""]
+    terms: dict[str, Float[Array, ""]]
 
 
 def init_state(
@@ -57,7 +58,7 @@ def make_step(spec: NetSpec, config: FinetuneConfig, bits: model.Bits) -> Step:
     def objective(params, batch_stats, batch):
         variables = {"params": params["net"], "batch_stats": batch_stats}
         y, batch_stats = model.apply(spec, variables, batch.images, bits, True)
-        task = detect.loss(spec, y, batch.boxes, batch.weights, config.gains)
+        task = task_loss(spec, y, batch.targets, batch.weights, config.gains)
         return task.total, (task, batch_stats)
 
     def step(state: TrainState, batch: Batch, hyper: None):

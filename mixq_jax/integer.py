@@ -8,23 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from hw.intmath import signed_bits
 from hw.ir import Concat, Conv, Graph, Input, IRError, Linear, MaxPool, Node, Output, Reorg, Requant
 from hw.ir import sources as node_sources
 from hw.ir_verify import TensorType, requant_fits_dsp, verify
 from mixq_jax.pool import max_pool, space_to_depth
 
 LIMB_BITS = 13
+NARROW_PORT_BITS = 18
 F32_EXACT = 1 << 24  # integers up to here are exact in float32
 
 
 class RequantTable(NamedTuple):
-    """Integers of one Requant, split for 32-bit arithmetic: bias + half = high 2^13 + low."""
+    """Integers of one Requant, split for 32-bit arithmetic: bias + half = high 2^13 + low.
+
+    `wide_mul`: the multiplier is on the wide port and is split, not the accumulator.
+    """
 
     mul: Int[Array, " c"]
     high: Int[Array, " c"]
     low: Int[Array, " c"]
     shift: int
     levels: int
+    wide_mul: bool
 
 
 def requant_table(node: Requant) -> RequantTable:
@@ -32,20 +38,22 @@ def requant_table(node: Requant) -> RequantTable:
     total = node.bias + ((1 << node.shift) >> 1)
     high, low = total >> LIMB_BITS, total & ((1 << LIMB_BITS) - 1)
     arrays = (jnp.asarray(np.asarray(v), jnp.int32) for v in (node.mul, high, low))
-    return RequantTable(*arrays, node.shift, (1 << node.bits) - 1)
+    wide_mul = signed_bits(int(node.mul.min()), int(node.mul.max())) > NARROW_PORT_BITS
+    return RequantTable(*arrays, node.shift, (1 << node.bits) - 1, wide_mul)
 
 
 def requantise(acc: Int[Array, "*shape c"], table: RequantTable) -> Int[Array, "*shape c"]:
     """Return clip((acc mul + bias + half) >> shift, 0, levels), exact in int32.
 
-    acc = h 2^13 + l with 0 <= l < 2^13, so the sum is P 2^13 + Q with P = h mul + high and
-    Q = l mul + low. Under the DSP rule (|acc| < 2^26, |mul| < 2^17, |sum| < 2^44) Q and
-    P + (Q >> 13) fit int32; an overflow inside P wraps back. A floor shift by `shift` >= 13 needs
-    only P + (Q >> 13).
+    One factor is below 2^17, the other x = h 2^13 + l with 0 <= l < 2^13, so the sum is P 2^13 + Q
+    with P = h y + high and Q = l y + low. Under the DSP rule (|x| < 2^26, |y| < 2^17,
+    |sum| < 2^44) Q and P + (Q >> 13) fit int32; an overflow inside P wraps back. A floor shift by
+    `shift` >= 13 needs only P + (Q >> 13).
     """
     mask = (1 << LIMB_BITS) - 1
-    high = (acc >> LIMB_BITS) * table.mul + table.high
-    low = (acc & mask) * table.mul + table.low
+    x, y = (table.mul, acc) if table.wide_mul else (acc, table.mul)
+    high = (x >> LIMB_BITS) * y + table.high
+    low = (x & mask) * y + table.low
     high, low = high + (low >> LIMB_BITS), low & mask
     if table.shift >= LIMB_BITS:
         return jnp.clip(high >> (table.shift - LIMB_BITS), 0, table.levels)
@@ -70,8 +78,8 @@ def executor(graph: Graph):
     for node in graph.of_type(Requant):
         if not requant_fits_dsp(node, types[node.source]):
             raise IRError(
-                f"requant '{node.name}' breaks the DSP rule (18-bit mul, 27-bit acc, 45-bit sum); "
-                "use hw.execute or export with a smaller shift"
+                f"requant '{node.name}' breaks the DSP rule (mul and acc of 18 x 27 or 25 x 18 "
+                "bits, 45-bit sum); use hw.execute or export with a smaller shift"
             )
 
     @jax.jit

@@ -10,14 +10,19 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from mixq_jax.data.augment import AugmentConfig, augment
+from mixq_jax.data.crop import CropConfig, crop
 from mixq_jax.data.dacsdc import Dataset
+from mixq_jax.data.labelled import Labelled
 
 
 class DeviceData(NamedTuple):
-    """A whole data set in device memory; boxes normalised (cx, cy, w, h)."""
+    """A whole data set in device memory.
+
+    `targets` are boxes (cx, cy, w, h) `[N, 4]`, in units of the frame, or labels `[N]`.
+    """
 
     images: UInt8[Array, "n h w c"]
-    boxes: Float[Array, "n 4"]
+    targets: Array
     weights: Float[Array, " n"]
 
 
@@ -25,7 +30,7 @@ class Batch(NamedTuple):
     """One batch: images are float32 holding the bytes 0..255."""
 
     images: Float[Array, "b h w c"]
-    boxes: Float[Array, "b 4"]
+    targets: Array
     weights: Float[Array, " b"]
 
 
@@ -41,20 +46,24 @@ class TrainState(NamedTuple):
 Step = Callable[[TrainState, Batch, Any], tuple[TrainState, Any]]
 
 
-def to_device(data: Dataset) -> DeviceData:
+def to_device(data: Dataset | Labelled) -> DeviceData:
     """Copy a data set to the default device."""
-    return DeviceData(*(jnp.asarray(v) for v in (data.images, data.boxes, data.weights)))
+    return DeviceData(*(jnp.asarray(v) for v in (data.images, data.targets, data.weights)))
 
 
 def take(data: DeviceData, rows: Int[Array, " b"]) -> Batch:
     """Gather a batch and widen its bytes to float32."""
-    return Batch(data.images[rows].astype(jnp.float32), data.boxes[rows], data.weights[rows])
+    return Batch(data.images[rows].astype(jnp.float32), data.targets[rows], data.weights[rows])
 
 
-def augmented(key: PRNGKeyArray, batch: Batch, config: AugmentConfig) -> Batch:
+def augmented(key: PRNGKeyArray, batch: Batch, config: AugmentConfig | CropConfig) -> Batch:
     """Return a changed batch; an image whose box left the frame gets weight 0."""
-    images, boxes, kept = augment(key, batch.images, batch.boxes, config)
-    return Batch(images, boxes, batch.weights * kept)
+    match config:
+        case AugmentConfig():
+            images, boxes, kept = augment(key, batch.images, batch.targets, config)
+            return Batch(images, boxes, batch.weights * kept)
+        case CropConfig():
+            return Batch(crop(key, batch.images, config), batch.targets, batch.weights)
 
 
 def scan(step: Step) -> Callable:

@@ -8,6 +8,7 @@ quantiser is monotone, so both orders agree).
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -97,7 +98,8 @@ class Network(nn.Module):
                 case PoolSpec():
                     values[layer.name] = values[layer.source].map(max_pool)
                 case ReorgSpec():
-                    values[layer.name] = values[layer.source].map(space_to_depth)
+                    reorg = partial(space_to_depth, block=layer.block)
+                    values[layer.name] = values[layer.source].map(reorg)
                 case ConcatSpec():
                     values[layer.name] = _concat([values[name] for name in layer.sources])
         return values[spec.output.name].y
@@ -173,11 +175,15 @@ def check_bits(spec: NetSpec, bits: Bits) -> None:
 
 def _quantise_input(spec: NetSpec, layer: ConvSpec, index: int, value: Value, bits: Bits) -> Scaled:
     image = spec.reads_image(layer)
-    steps = quant.IMAGE_STEPS if image else quant.ACT_STEPS[spec.quant.act_steps]
+    pixel_levels = spec.quant.pixel_levels
+    steps = quant.image_steps(pixel_levels) if image else quant.ACT_STEPS[spec.quant.act_steps]
     match bits:
         case FloatBits():
-            scale = 2.0**-quant.PIXEL_BITS if image else 1.0
-            return Scaled(value.y if image else jax.nn.relu(value.y), _constant(scale))
+            if image:
+                return Scaled(value.y, _constant(1 / pixel_levels))
+            y = jax.nn.relu(value.y)
+            y = y if spec.relu_max is None else jnp.minimum(y, spec.relu_max)
+            return Scaled(y, _constant(1.0))
         case SoftBits():
             r, scale = quant.mixture(bits.a[index], jnp.array(steps, jnp.float32))
             hat = quant.mix_image(value.y, r) if image else quant.mix_act(value.y, r, steps)
@@ -200,11 +206,12 @@ def _quantise_weight(
 ) -> Scaled:
     table = quant.WEIGHT_STEPS[spec.quant.weight_steps, spec.quant.narrow]
     narrow = spec.quant.narrow
+    kernel, unit = quant.normalise(kernel, spec.quant.weight_steps)
     match bits:
         case FloatBits():
             return Scaled(kernel, _constant(1.0))
         case SoftBits():
-            steps = jnp.array(table, jnp.float32) * quant.weight_deviation(kernel)
+            steps = jnp.array(table, jnp.float32) * unit
             r, scale = quant.mixture(bits.w[index], steps)
             return Scaled(quant.mix_weight(kernel, r, steps, narrow), scale)
         case IntegerBits():
@@ -212,7 +219,7 @@ def _quantise_weight(
             return Scaled(quant.weight_code(kernel, step, bits.bits.w[index], narrow), step)
         case FixedBits():
             width = bits.w[index]
-            step = _constant(table[WIDTHS.index(width)]) * quant.weight_deviation(kernel)
+            step = _constant(table[WIDTHS.index(width)]) * unit
             return Scaled(quant.fixed_weight(kernel, step, width, narrow), step)
 
 

@@ -20,21 +20,26 @@ from jaxtyping import Array, Float
 from hw.intmath import activation_range, weight_range
 from mixq_jax.bits import WIDTHS
 
-# Weight step in units of the standard deviation. "reference": DeepBurning-MixQ (ICCAD'23), made for
-# the full range. "mse": minimises the squared error on N(0, 1) (re-derived in the tests).
+# Weight step in units of `normalise`. "reference": DeepBurning-MixQ (ICCAD'23), made for the full
+# range. "mse": minimises the squared error on N(0, 1) (re-derived in the tests). "dorefa": of
+# weights in [-1, 1] (Zhou et al., 2016); its full range is that of DeepBurning-MixQ's baselines.
 WEIGHT_STEPS = {
     ("reference", False): (0.996, 0.586, 0.336, 0.190, 0.106, 0.059, 0.032),
     ("reference", True): (0.996, 0.586, 0.336, 0.190, 0.106, 0.059, 0.032),
     ("mse", False): (1.048, 0.602, 0.339, 0.189, 0.104, 0.057, 0.031),
     ("mse", True): (1.224, 0.651, 0.353, 0.193, 0.1055, 0.0573, 0.0309),
+    ("dorefa", False): tuple(2.0 ** (1 - b) for b in WIDTHS),
+    ("dorefa", True): tuple(1 / weight_range(b, True)[1] for b in WIDTHS),
 }
 # Activation step after batch norm. "reference": HWGQ steps of the same work; "mse": half-Gaussian.
+# "dorefa": 2^b levels over [0, 1]; "dorefa_shift": the same with a step that is a power of two.
 ACT_STEPS = {
     "reference": (0.538, 0.3217, 0.185, 0.104, 0.058, 0.033, 0.019),
     "mse": (0.651, 0.353, 0.193, 0.1055, 0.0573, 0.0309, 0.0165),
+    "dorefa": tuple(1 / activation_range(b)[1] for b in WIDTHS),
+    "dorefa_shift": tuple(2.0**-b for b in WIDTHS),
 }
 LEVELS = np.array([activation_range(b)[1] for b in WIDTHS], np.float32)
-IMAGE_STEPS = tuple(2.0**-b for b in WIDTHS)
 PIXEL_BITS = 8
 
 
@@ -63,6 +68,22 @@ def weight_code(w: Array, step: Array, bits: int, narrow: bool) -> Array:
     """Return clip(round(w / step)) in the signed range of `bits`, narrow or full."""
     lo, hi = weight_range(bits, narrow)
     return jnp.clip(jnp.round(w / step), lo, hi)
+
+
+def image_steps(levels: int) -> tuple[float, ...]:
+    """Return the real value of one code of the image at each width: 2^(8 - b) / levels."""
+    return tuple(2.0 ** (PIXEL_BITS - b) / levels for b in WIDTHS)
+
+
+def normalise(w: Array, weight_steps: str) -> tuple[Array, Float[Array, ""]]:
+    """Return the weights that a step table quantises and the unit of its steps.
+
+    The weights and their deviation; for "dorefa" tanh(w) / max |tanh(w)| and 1.
+    """
+    if weight_steps == "dorefa":
+        squashed = jnp.tanh(w)
+        return squashed / jnp.abs(squashed).max(), jnp.float32(1)
+    return w, weight_deviation(w)
 
 
 def weight_deviation(w: Array) -> Float[Array, ""]:

@@ -11,10 +11,12 @@ from jaxtyping import Array, Float, Int
 from mixq_jax import detect, model, optim
 from mixq_jax.bits import WIDTHS, Relaxation, SoftBits, entropy, expected_bits, pin, soft_bits
 from mixq_jax.data.augment import AugmentConfig
+from mixq_jax.data.crop import CropConfig
 from mixq_jax.loop import Batch, Step, TrainState, augmented
 from mixq_jax.optim import OptimConfig
 from mixq_jax.spec import NetSpec
 from mixq_jax.surrogate import expected_cost
+from mixq_jax.task import loss as task_loss
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class SearchConfig:
     seed: int = 0
     relaxation: Relaxation = "softmax"
     optim: OptimConfig = field(default_factory=OptimConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    augment: AugmentConfig | CropConfig = field(default_factory=AugmentConfig)
     gains: detect.LossGains = field(default_factory=detect.LossGains)
 
 
@@ -43,12 +45,14 @@ class Hyper(NamedTuple):
 
 
 class SearchMetrics(NamedTuple):
-    """One step of a search. Alphas, entropies (nats) and bits are per layer."""
+    """One step of a search; `terms` are those of the task's loss.
+
+    Alphas, entropies (nats) and bits are per layer.
+    """
 
     total: Float[Array, ""]
     task: Float[Array, ""]
-    box: Float[Array, ""]
-    objectness: Float[Array, ""]
+    terms: dict[str, Float[Array, ""]]
     cost: Float[Array, " resources"]
     tau: Float[Array, ""]
     alpha_w: Float[Array, "layers widths"]
@@ -78,7 +82,7 @@ def temperature(hyper: Hyper, step: Int[Array, ""], steps: int) -> Float[Array, 
 def make_step(spec: NetSpec, config: SearchConfig, table: Float[Array, "l w a r"]) -> Step:
     """Return step(state, batch, hyper) -> (state, SearchMetrics); `table` as `normalised` gives it.
 
-    Loss = detection loss + sum_r lam_r E[cost_r].
+    Loss = loss of the task + sum_r lam_r E[cost_r].
     """
     transform = optim.make(config.optim, config.steps)
 
@@ -87,7 +91,7 @@ def make_step(spec: NetSpec, config: SearchConfig, table: Float[Array, "l w a r"
         bits = soft_bits(alphas, config.relaxation, tau, bits_key)
         variables = {"params": params["net"], "batch_stats": batch_stats}
         y, batch_stats = model.apply(spec, variables, batch.images, bits, True)
-        task = detect.loss(spec, y, batch.boxes, batch.weights, config.gains)
+        task = task_loss(spec, y, batch.targets, batch.weights, config.gains)
         cost = expected_cost(table, bits)
         return task.total + hyper.lam @ cost, (task, cost, batch_stats)
 
@@ -114,8 +118,7 @@ def _metrics(spec, total, task, cost, tau, alphas) -> SearchMetrics:
     return SearchMetrics(
         total,
         task.total,
-        task.box,
-        task.objectness,
+        task.terms,
         cost,
         tau,
         alphas.w,

@@ -38,10 +38,15 @@ class PoolSpec:
 
 @dataclass(frozen=True)
 class ReorgSpec:
-    """Space to depth by 2: out channel = (2 dy + dx) C + c."""
+    """Space to depth: out channel = (block dy + dx) C + c.
+
+    With `block` = the side of a square map it flattens the map for a dense layer, which is a 1x1
+    convolution then.
+    """
 
     name: str
     source: str
+    block: int = 2
 
 
 @dataclass(frozen=True)
@@ -59,11 +64,13 @@ Layer = ConvSpec | PoolSpec | ReorgSpec | ConcatSpec
 class DetectHead:
     """Single-object detection head: `anchors` boxes of `anchor_pixels` squared per cell.
 
-    Every anchor has 6 values: tx, ty, tw, th, confidence, class (unused).
+    Every anchor has 6 values: tx, ty, tw, th, confidence, class (unused). The cell with the highest
+    mean `score` over its anchors is taken: sigmoid(confidence), or the confidence as it comes.
     """
 
     anchors: int = 6
     anchor_pixels: float = 20.0
+    score: Literal["sigmoid", "logit"] = "sigmoid"
 
     @property
     def channels(self) -> int:
@@ -71,32 +78,53 @@ class DetectHead:
 
 
 @dataclass(frozen=True)
+class ClassifyHead:
+    """One score a class; the network ends on a 1x1 map."""
+
+    classes: int = 10
+
+    @property
+    def channels(self) -> int:
+        return self.classes
+
+
+Head = DetectHead | ClassifyHead
+
+
+@dataclass(frozen=True)
 class QuantSpec:
     """Number formats of a network.
 
     `narrow`: weights without the code -2^(b-1). `weight_steps` / `act_steps` name step tables of
-    `mixq_jax.quant` ("reference" = published ones, "mse" = optimal for the Gaussian).
+    `mixq_jax.quant` ("reference" = published ones, "mse" = optimal for the Gaussian, "dorefa" = of
+    fixed ranges). A pixel p stands for p / `pixel_levels`.
     """
 
     narrow: bool = True
-    weight_steps: Literal["reference", "mse"] = "mse"
-    act_steps: Literal["reference", "mse"] = "mse"
+    weight_steps: Literal["reference", "mse", "dorefa"] = "mse"
+    act_steps: Literal["reference", "mse", "dorefa", "dorefa_shift"] = "mse"
+    pixel_levels: int = 256
 
 
 INPUT = "image"
+OURS = QuantSpec()
 
 
 @dataclass(frozen=True)
 class NetSpec:
-    """A network: image `height` x `width` x `channels`, layers in topological order, a head."""
+    """A network: image `height` x `width` x `channels`, layers in topological order, a head.
+
+    `relu_max` bounds the activations of the float network (None: plain ReLU).
+    """
 
     name: str
     height: int
     width: int
     channels: int
     layers: tuple[Layer, ...]
-    head: DetectHead
-    quant: QuantSpec = QuantSpec()
+    head: Head
+    quant: QuantSpec = OURS
+    relu_max: float | None = None
 
     def __post_init__(self):
         seen = {INPUT}
@@ -111,7 +139,7 @@ class NetSpec:
                 raise SpecError(f"layer name '{layer.name}' of '{self.name}' is used twice")
             seen.add(layer.name)
         _check_roles(self)
-        infer_shapes(self)
+        _check_head(self, infer_shapes(self)[self.output.name])
 
     @property
     def convs(self) -> tuple[ConvSpec, ...]:
@@ -162,6 +190,14 @@ def _check_roles(spec: NetSpec) -> None:
         _check_conv(layer, hidden=layer is not spec.output)
 
 
+def _check_head(spec: NetSpec, shape: tuple[int, int, int]) -> None:
+    if isinstance(spec.head, ClassifyHead) and shape[:2] != (1, 1):
+        raise SpecError(
+            f"network '{spec.name}' ends on a {shape[0]}x{shape[1]} map; a classifier needs 1x1 "
+            "(flatten with ReorgSpec, then a 1x1 convolution)"
+        )
+
+
 def _check_conv(layer: ConvSpec, hidden: bool) -> None:
     if layer.kernel < 1 or layer.kernel % 2 == 0 or layer.stride < 1:
         raise SpecError(
@@ -208,10 +244,12 @@ def _infer_layer(layer: Layer, inputs: list[tuple[int, int, int]]) -> tuple[int,
             if height < 2 or width < 2:
                 raise SpecError(f"layer '{layer.name}': cannot pool {height}x{width} by 2")
             return height // 2, width // 2, channels
-        case ReorgSpec():
-            if height % 2 or width % 2:
-                raise SpecError(f"layer '{layer.name}': reorg needs even sides, got {inputs[0]}")
-            return height // 2, width // 2, 4 * channels
+        case ReorgSpec(block=block):
+            if block < 1 or height % block or width % block:
+                raise SpecError(
+                    f"layer '{layer.name}': block {block} does not divide {height}x{width}"
+                )
+            return height // block, width // block, block * block * channels
         case ConcatSpec():
             if len({shape[:2] for shape in inputs}) != 1:
                 raise SpecError(f"layer '{layer.name}': sources differ in size: {inputs}")

@@ -26,7 +26,7 @@ from hw.ir import (
     WeightFormat,
     sources,
 )
-from hw.ir_verify import infer
+from hw.ir_verify import infer, mul_port_bits
 from hw.packing import geometry
 from hw.packing.geometry import Cut
 from hw.packing.plan import ActLane, PackPlan, WeightLane, Word
@@ -174,7 +174,7 @@ def with_parameters(graph: Graph, seed: int) -> Graph:
     return graph
 
 
-MUL_MAX, SUM_MAX = (1 << 17) - 1, (1 << 44) - 1  # DSP rule of docs/IR.md
+SUM_MAX = (1 << 44) - 1  # DSP rule of docs/IR.md
 SIDES = ((4, 6), (6, 4), (6, 6), (2, 4), (4, 2), (6, 5), (3, 6), (5, 3), (1, 4), (1, 1))
 MAX_CHANNELS = 16  # of random graphs, so that loops in pure Python stay fast
 
@@ -268,13 +268,14 @@ def any_conv(draw, nodes: list[Node], name: str, rng: np.random.Generator) -> Co
 def any_requant(draw, name: str, source: str, acc: TensorType, rng: np.random.Generator) -> Requant:
     """Requantiser whose codes are spread, or one at the edges of the DSP rule."""
     bits, reach = draw(st.integers(1, 8)), max(-acc.lo, acc.hi, 1)
+    mul_max = (1 << (mul_port_bits(acc.lo, acc.hi) - 1)) - 1
     if draw(st.booleans()):
         shift = draw(st.integers(0, 43))
-        mul = rng.choice((-MUL_MAX, -1, 0, 1, MUL_MAX), acc.channels)
+        mul = rng.choice((-mul_max, -1, 0, 1, mul_max), acc.channels)
         bias = rng.choice((-SUM_MAX, 0, SUM_MAX), acc.channels)
     else:
         shift = max(0, reach.bit_length() - bits + draw(st.integers(0, 16)))
-        unit = min(MUL_MAX, (2 << (shift + bits)) // reach)
+        unit = min(mul_max, (2 << (shift + bits)) // reach)
         mul = rng.integers(-unit, unit, acc.channels, endpoint=True)
         bias = rng.integers(-1 << (shift + bits), 1 << (shift + bits), acc.channels)
     half = (1 << shift) >> 1

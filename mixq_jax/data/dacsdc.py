@@ -48,6 +48,16 @@ class Dataset:
     weights: Float32[np.ndarray, " n"]
     names: tuple[str, ...]
 
+    @property
+    def targets(self) -> Float32[np.ndarray, "n 4"]:
+        return self.boxes
+
+    def head(self, count: int) -> "Dataset":
+        """Return the first `count` frames."""
+        return Dataset(
+            self.images[:count], self.boxes[:count], self.weights[:count], self.names[:count]
+        )
+
 
 def load(
     directory: Path | str,

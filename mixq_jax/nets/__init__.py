@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks as specs."""
 
-from mixq_jax.nets.ultranet import ultranet
+from mixq_jax.nets.baselines import BASELINES, Baseline
+from mixq_jax.nets.skynet import skynet
+from mixq_jax.nets.ultranet import ultranet, ultranet_bypass
+from mixq_jax.nets.vgg import vgg_tiny
 
-__all__ = ["ultranet"]
+__all__ = ["BASELINES", "Baseline", "skynet", "ultranet", "ultranet_bypass", "vgg_tiny"]

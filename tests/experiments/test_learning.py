@@ -204,10 +204,12 @@ def search_metrics(steps: int, layers: int, resources: int, seed: int) -> search
     rng = np.random.default_rng(seed)
     shapes = {"cost": (resources,), "alpha_w": (layers, 7), "alpha_a": (layers, 7)}
     shapes |= dict.fromkeys(("total", "task", "box", "objectness", "tau"), ())
+    names = [*search.SearchMetrics._fields, "box", "objectness"]
     values = {
         name: rng.normal(size=(steps, *shapes.get(name, (layers,)))).astype(np.float32)
-        for name in search.SearchMetrics._fields
+        for name in names
     }
+    values["terms"] = {name: values.pop(name) for name in ("box", "objectness")}
     values |= {f"argmax_{x}": rng.integers(2, 9, (steps, layers)) for x in "wa"}
     return search.SearchMetrics(**values)
 
@@ -220,9 +222,11 @@ def test_lines_of_a_search(steps, layers, first, seed):
     assert json.loads(json.dumps(lines)) == lines
     assert [line["step"] for line in lines] == list(range(first, first + steps))
     for i, line in enumerate(lines):
-        assert set(line) == {"step", "argmax_cost", *search.SearchMetrics._fields}
-        for name in set(search.SearchMetrics._fields) - {"cost"}:
-            assert line[name] == getattr(metrics, name)[i].tolist()
+        values = metrics._asdict() | metrics.terms
+        del values["terms"]
+        assert set(line) == {"step", "argmax_cost", *values}
+        for name in values.keys() - {"cost"}:
+            assert line[name] == values[name][i].tolist()
         assert line["cost"] == dict(zip(("dsp", "bram"), metrics.cost[i].tolist(), strict=True))
         chosen = [
             table[layer, metrics.argmax_w[i, layer] - 2, metrics.argmax_a[i, layer] - 2]
@@ -257,7 +261,7 @@ def test_equal_frames_keep_their_order():
 def test_head_takes_the_first_frames_of_every_field(count, kept):
     images, boxes = np.arange(15, dtype=np.uint8), np.arange(20, dtype=np.float32)
     data = Dataset(images.reshape(5, 1, 1, 3), boxes.reshape(5, 4), boxes[:5] + 1, tuple("abcde"))
-    head = learning._head(data, count)
+    head = data.head(count)
     assert isinstance(head, Dataset)
     for field in fields(Dataset):
         whole, part = getattr(data, field.name), getattr(head, field.name)

@@ -53,7 +53,9 @@ def counting_step(state: TrainState, batch, hyper):
     """A step that adds 1 to the weight and reports what it was."""
     weight = state.params["net"]["conv0_kernel"]
     params = {"net": {"conv0_kernel": weight + 1}}
-    metrics = finetune.TrainMetrics(weight[0], 2 * weight[0], batch.weights.sum())
+    metrics = finetune.TrainMetrics(
+        weight[0], {"box": 2 * weight[0], "objectness": batch.weights.sum()}
+    )
     return TrainState(params, state.batch_stats, state.opt_state, state.step + 1), metrics
 
 
@@ -294,7 +296,7 @@ def searches(monkeypatch):
 
         def step(state, batch, hyper):
             params = {**state.params, "alphas": Alphas(*map(jnp.asarray, logits))}
-            zeros = {name: jnp.zeros(()) for name in ("box", "objectness", "tau")}
+            terms = {name: jnp.zeros(()) for name in ("box", "objectness")}
             rows = dict.fromkeys(
                 ("entropy_w", "entropy_a", "expected_w", "expected_a"), jnp.zeros(9)
             )
@@ -306,7 +308,8 @@ def searches(monkeypatch):
                 alpha_a=params["alphas"].a,
                 argmax_w=jnp.full(9, 2),
                 argmax_a=jnp.full(9, 8),
-                **zeros,
+                terms=terms,
+                tau=jnp.zeros(()),
                 **rows,
             )
             return state._replace(params=params, step=state.step + 1), metrics

@@ -294,9 +294,13 @@ def source_of(lo: int, hi: int) -> TensorType:
 @pytest.mark.parametrize(
     ("mul", "bias", "shift", "source", "fits"),
     [
-        ((1 << 17) - 1, 0, 0, source_of(0, 1), True),
-        (1 << 17, 0, 0, source_of(0, 1), False),
-        (-(1 << 17) - 1, 0, 0, source_of(0, 1), False),
+        ((1 << 24) - 1, 0, 0, source_of(0, 1), True),
+        (1 << 24, 0, 0, source_of(0, 1), False),
+        (-(1 << 24) - 1, 0, 0, source_of(0, 1), False),
+        ((1 << 24) - 1, 0, 0, source_of(-(1 << 17), (1 << 17) - 1), True),
+        ((1 << 17) - 1, 0, 0, source_of(0, 1 << 17), True),
+        (1 << 17, 0, 0, source_of(0, 1 << 17), False),
+        (-(1 << 17) - 1, 0, 0, source_of(0, 1 << 17), False),
         (1, 0, 0, source_of(0, (1 << 26) - 1), True),
         (1, 0, 0, source_of(0, 1 << 26), False),
         (1, 0, 0, source_of(-(1 << 26) - 1, 0), False),

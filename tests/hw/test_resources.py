@@ -169,7 +169,7 @@ def test_a_requantiser_that_keeps_the_rule_takes_one_dsp(graph):
 
 
 @pytest.mark.parametrize(
-    ("mul", "dsps"), [((1 << 17) - 1, 1), (1 << 17, 2), (-(1 << 17), 1), (1 << 34, 3)]
+    ("mul", "dsps"), [((1 << 26) - 1, 1), (1 << 26, 2), (-(1 << 26), 1), (1 << 40, 2)]
 )
 def test_wide_multipliers_take_more_dsps(mul, dsps):
     requant = Requant("act0", "conv0", 4, 0, np.full(12, mul), np.zeros(12, int))

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hw.execute import run
 from hw.ir import Conv, Graph, Input, IRError, Linear, Output, Requant, WeightFormat
 from mixq_jax.integer import executor, requant_table, requantise
-from tests.strategies import MUL_MAX, SUM_MAX, any_graph, any_pixels
+from tests.strategies import SUM_MAX, any_graph, any_pixels
 
-ACC_MAX = (1 << 26) - 1
+PORTS = (((1 << 17) - 1, (1 << 26) - 1), ((1 << 24) - 1, (1 << 17) - 1))  # largest mul and acc
 
 
 @st.composite
@@ -25,18 +25,24 @@ def edge_or_any(draw, limit: int) -> int:
     return draw(st.one_of(st.sampled_from(near), st.integers(-limit, limit)))
 
 
+@st.composite
+def factors(draw) -> tuple[list[int], int]:
+    """Eight accumulators and a multiplier that fit the ports of a DSP."""
+    mul_max, acc_max = draw(st.sampled_from(PORTS))
+    accs = draw(st.lists(edge_or_any(acc_max), min_size=8, max_size=8))
+    return accs, draw(edge_or_any(mul_max))
+
+
 @settings(max_examples=200)
-@given(
-    st.lists(edge_or_any(ACC_MAX), min_size=8, max_size=8),
-    edge_or_any(MUL_MAX),
-    edge_or_any(SUM_MAX),
-    st.integers(0, 43),
-    st.integers(1, 16),
-)
-@example([-ACC_MAX - 1] * 8, -MUL_MAX - 1, (1 << 43) - (1 << 42), 43, 8)
-@example([ACC_MAX] * 8, MUL_MAX, SUM_MAX - ACC_MAX * MUL_MAX, 0, 16)
-@example([-ACC_MAX - 1] * 8, MUL_MAX, -(1 << 44) + (ACC_MAX + 1) * MUL_MAX, 0, 16)
-def test_requantise_equals_python_integers(accs, mul, bias, shift, bits):
+@given(factors(), edge_or_any(SUM_MAX), st.integers(0, 43), st.integers(1, 16))
+@example(([-1 << 26] * 8, -1 << 17), (1 << 43) - (1 << 42), 43, 8)
+@example(([-1 << 17] * 8, -1 << 24), (1 << 43) - (1 << 42), 43, 8)
+@example(([(1 << 26) - 1] * 8, (1 << 17) - 1), SUM_MAX, 0, 16)
+@example(([(1 << 17) - 1] * 8, (1 << 24) - 1), SUM_MAX, 0, 16)
+@example(([-1 << 26] * 8, (1 << 17) - 1), -SUM_MAX, 0, 16)
+@example(([-1 << 17] * 8, (1 << 24) - 1), -SUM_MAX, 0, 16)
+def test_requantise_equals_python_integers(operands, bias, shift, bits):
+    accs, mul = operands
     half = (1 << shift) >> 1
     reach = max(map(abs, accs)) * abs(mul)
     bias = max(-(1 << 44) + reach, min(SUM_MAX - reach - half, bias))
@@ -143,14 +149,14 @@ def test_half_words_beyond_float32_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("mul", "bias"), [(1 << 17, 0), (-(1 << 17) - 1, 0), (1, (1 << 44) - 1), (1, -(1 << 44) - 1)]
+    ("mul", "bias"), [(1 << 24, 0), (-(1 << 24) - 1, 0), (1, (1 << 44) - 1), (1, -(1 << 44) - 1)]
 )
 def test_requantisers_that_break_the_dsp_rule_are_refused(mul, bias):
     layer = Linear("dense", "image", 1, WeightFormat(2), np.ones((1, 1), int))
     act = Requant("act", "dense", 8, 0, np.array([mul]), np.array([bias]))
     graph = Graph("g", (Input("image", 1, 1, 1, 8), layer, act, Output("output", "act")))
     message = (
-        "requant 'act' breaks the DSP rule (18-bit mul, 27-bit acc, 45-bit sum); "
+        "requant 'act' breaks the DSP rule (mul and acc of 18 x 27 or 25 x 18 bits, 45-bit sum); "
         "use hw.execute or export with a smaller shift"
     )
     with pytest.raises(IRError, match=f"^{re.escape(message)}$"):

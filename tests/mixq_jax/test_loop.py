@@ -76,7 +76,7 @@ def test_rows_are_gathered_and_widened(strict):
     data, rows = dataset(), np.array([4, 0, 4], np.int32)
     batch = loop.take(loop.to_device(data), jnp.asarray(rows))
     assert {v.dtype for v in batch} == {jnp.dtype(jnp.float32)}
-    for got, source in zip(batch, (data.images, data.boxes, data.weights), strict=True):
+    for got, source in zip(batch, (data.images, data.targets, data.weights), strict=True):
         assert np.array_equal(got, source[rows])
 
 

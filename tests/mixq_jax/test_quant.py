@@ -103,7 +103,7 @@ def test_image_codes_are_the_top_bits_of_the_byte(bits):
     pixels = np.arange(256)
     codes = quant.image_code(jnp.asarray(pixels, jnp.float32), bits)
     assert np.asarray(codes).astype(int).tolist() == (pixels >> (8 - bits)).tolist()
-    assert quant.IMAGE_STEPS[WIDTHS.index(bits)] == 2.0**-bits
+    assert quant.image_steps(256)[WIDTHS.index(bits)] == 2.0**-bits
 
 
 def test_levels():

@@ -137,7 +137,7 @@ REFUSED = [
     ),
     (
         (replace(FIRST, stride=3), ReorgSpec("reorg", "first"), replace(LAST, source="reorg")),
-        "layer 'reorg': reorg needs even sides, got (3, 4, 4)",
+        "layer 'reorg': block 2 does not divide 3x4",
     ),
     (
         (
