@@ -10,7 +10,7 @@ from hw.cycles import concatenated_words, window_words
 from hw.design import Design, DesignError, LayerDesign
 from hw.design_verify import verify, window_channels
 from hw.intmath import ceil_div
-from hw.ir import Concat, Graph, MaxPool, Node, Reorg, TensorType, sources
+from hw.ir import Concat, Conv, Graph, MaxPool, Node, Reorg, TensorType, sources
 from hw.ir_verify import infer
 from hw.mac_words import decode_cycles, link_lanes
 from hw.pipeline import (
@@ -82,7 +82,10 @@ def input_processes(
 def layer_processes(
     stage: Stage, layer: LayerDesign, in_parallel: int, port_bits: int
 ) -> tuple[Process, ...]:
-    """Return the processes of one convolution, fed with words of `in_parallel` channels."""
+    """Return the processes of one convolution, fed with words of `in_parallel` channels.
+
+    First its window and its array, last the output port or its requantisers.
+    """
     conv, source, folding, plan = stage.conv, stage.source, layer.folding, layer.plan
     H, W = source.height, source.width
     column_steps = ceil_div(W + 2 * conv.padding, plan.columns)
@@ -125,11 +128,22 @@ def layer_processes(
         stage.acc.bits,
         int(stage.depthwise),
     )
-    return window, mac, _tail(stage, layer, mac, port_bits)
+    return window, mac, *_sum_forks(stage, layer, mac), *_tails(stage, layer, mac, port_bits)
 
 
-def _tail(stage: Stage, layer: LayerDesign, mac: MacArray, port_bits: int) -> Process:
-    """Return what reads the accumulators: the output port or requantisation."""
+def _sum_forks(stage: Stage, layer: LayerDesign, mac: MacArray) -> tuple[Process, ...]:
+    """Return the forks of accumulators that are requantised more than once."""
+    size = mac.height, mac.column_steps, mac.out_channels, layer.out_parallel
+    return tuple(
+        Fork(f"{mac.layer}_fork{index}", *size, mac.acc_bits, mac.columns)
+        for index in range(len(stage.requants) - 1)
+    )
+
+
+def _tails(
+    stage: Stage, layer: LayerDesign, mac: MacArray, port_bits: int
+) -> tuple[OutputPort | Requantise, ...]:
+    """Return what reads the accumulators: the output port, or requantisation to every width."""
     geometry = (
         mac.height,
         mac.width,
@@ -141,10 +155,9 @@ def _tail(stage: Stage, layer: LayerDesign, mac: MacArray, port_bits: int) -> Pr
         mac.column_steps,
         mac.acc_bits,
     )
-    if stage.requant is None:
-        return OutputPort("output", stage.conv.name, *geometry, port_bits)
-    name = stage.requant.name
-    return Requantise(name, name, *geometry, stage.requant.bits)
+    if not stage.requants:
+        return (OutputPort("output", stage.conv.name, *geometry, port_bits),)
+    return tuple(Requantise(node.name, node.name, *geometry, node.bits) for node in stage.requants)
 
 
 def follower_processes(
@@ -152,8 +165,8 @@ def follower_processes(
 ) -> tuple[Process, ...]:
     """Return what passes on the codes of a stage in words of `parallel` channels; with forks."""
     processes: list[Process] = []
-    if stage.requant is not None:
-        processes += _forks(graph, stage.requant.name, types, parallel)
+    for node in stage.requants:
+        processes += _forks(graph, node.name, types, parallel)
     for node in stage.followers:
         processes += _follower(node, types, parallel)
         processes += _forks(graph, node.name, types, parallel)
@@ -218,7 +231,7 @@ def _producers(graph: Graph, process: Process) -> tuple[str, ...]:
         case MacArray(layer=layer):
             return (f"{layer}_window",)
         case Requantise(node=node):
-            return (f"{graph[node].source}_mac",)
+            return (_provider(graph, graph[node]),)
         case OutputPort(node=node):
             return (f"{node}_mac",)
         case Pool(name=name) | SpaceToDepth(name=name):
@@ -240,6 +253,8 @@ def _own(graph: Graph, node: str) -> str:
     if node == graph.input.name:
         return "input"
     found = graph[node]
+    if isinstance(found, Conv):
+        return f"{node}_mac"
     if isinstance(found, Concat) and len(found.sources) == 1:
         return _provider(graph, found, 0)
     return node
@@ -283,7 +298,10 @@ def output_words(process: Process) -> tuple[int, int]:
             return parallel * process.bits, H * W * (M // parallel)
         case Pool(height=H, width=W, out_channels=M, parallel=parallel):
             return parallel * process.bits, (H // 2) * (W // 2) * (M // parallel)
-        case Fork(height=H, width=W, channels=C) | SpaceToDepth(height=H, width=W, channels=C):
+        case Fork(height=H, width=W, channels=C, columns=columns):
+            width = max(columns, 1) * process.parallel * process.bits
+            return width, H * W * (C // process.parallel)
+        case SpaceToDepth(height=H, width=W, channels=C):
             return process.parallel * process.bits, H * W * (C // process.parallel)
         case Concatenate(height=H):
             return process.parallel * process.bits, H * sum(concatenated_words(process))

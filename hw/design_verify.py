@@ -87,7 +87,7 @@ def are_multiples(one: int, other: int) -> bool:
 def lane_choices(stage: Stage, out_parallel: int, port_bits: int) -> tuple[int, ...]:
     """Return the legal `requant_lanes` of a layer, ascending; the head's must fit one beat."""
     lanes = divisors(out_parallel)
-    if stage.requant is None:
+    if not stage.requants:
         lanes = tuple(d for d in lanes if d * OUTPUT_VALUE_BITS <= port_bits)
     return lanes
 

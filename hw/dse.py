@@ -32,6 +32,7 @@ from hw.design_verify import (
 from hw.device import Device, dsp
 from hw.ir import Graph, TensorType
 from hw.ir_verify import infer
+from hw.lower import lower
 from hw.mappings import PORT_BITS, OpenMapping, fastest, mappings
 from hw.resources import layer_usage, passing_usage
 from hw.stages import Stage, equal_words, stages
@@ -107,6 +108,7 @@ def optimise(
 
     Deterministic. Raise DesignError naming the limiting resource if not even the slowest fits.
     """
+    graph = lower(graph)
     chain, types = stages(graph), infer(graph)
     options = tuple(tuple(mappings(graph, stage, types, device)) for stage in chain)
     rows, tied = branch_rows(graph), equal_words(chain)
@@ -136,6 +138,7 @@ def manual(
 
     Raise DesignError for a layer without a folding, a folding without a layer or an illegal one.
     """
+    graph = lower(graph)
     chain = stages(graph)
     names = [stage.conv.name for stage in chain]
     if set(names) != set(foldings):
@@ -321,10 +324,11 @@ def _step(space: _Space, index: int, option: OpenMapping, lanes: int) -> _Step:
         stage = space.chain[index]
         folding = replace(option.layer.folding, requant_lanes=lanes)
         layer = replace(option.layer, folding=folding)
-        window, *rest = layer_processes(stage, layer, stage.source.channels, PORT_BITS)
-        widths = [output_words(process)[0] for process in (window, *rest[:-1])]
-        fifos = zip(widths, map(default_depth, rest), strict=True)
-        usage = layer_usage(stage, layer, tuple(rest), fifos, dsp(layer.plan.dsp))
+        window, mac, *rest = layer_processes(stage, layer, stage.source.channels, PORT_BITS)
+        sums_bits = output_words(mac)[0]
+        fifos = [(output_words(window)[0], default_depth(mac))]
+        fifos += [(sums_bits, default_depth(process)) for process in rest]
+        usage = layer_usage(stage, layer, (mac, *rest), fifos, dsp(layer.plan.dsp))
         followers = follower_processes(space.graph, stage, space.types, layer.out_parallel)
         space.steps[key] = _Step(usage + passing_usage(followers, space.rows), layer)
     return space.steps[key]

@@ -16,6 +16,7 @@ from hw.intmath import divisors
 from hw.ir import Graph, TensorType
 from hw.packing.plan import PackPlan
 from hw.packing.table import table
+from hw.pipeline import Requantise
 from hw.resources import legal_plans
 from hw.stages import Stage
 from hw.usage import array_prices
@@ -67,11 +68,12 @@ def _worthwhile(plans: Iterable[PackPlan], lanes: int) -> list[PackPlan]:
 def _mapping(
     graph: Graph, stage: Stage, types: dict[str, TensorType], layer: LayerDesign
 ) -> OpenMapping:
-    window, mac, lanes = layer_processes(stage, layer, stage.source.channels, PORT_BITS)
+    *own, lanes = layer_processes(stage, layer, stage.source.channels, PORT_BITS)
+    own = [process for process in own if not isinstance(process, Requantise)]
     followers = follower_processes(graph, stage, types, layer.out_parallel)
     return OpenMapping(
         layer,
-        max(map(process_cycles, (window, mac, *followers))),
+        max(map(process_cycles, (*own, *followers))),
         process_cycles(lanes),
         lane_choices(stage, layer.out_parallel, PORT_BITS),
     )

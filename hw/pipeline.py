@@ -128,7 +128,10 @@ class Pool:
 
 @dataclass(frozen=True)
 class Fork:
-    """Every word to two streams."""
+    """Every word to two streams: codes, or accumulators of `columns` columns if that is not 0.
+
+    A row of `width` columns of words.
+    """
 
     name: str
     height: int
@@ -136,6 +139,7 @@ class Fork:
     channels: int
     parallel: int
     bits: int
+    columns: int = 0
 
 
 @dataclass(frozen=True)

@@ -24,18 +24,19 @@ class Stage:
     """One convolution, the types around it and the nodes that pass its codes on.
 
     `source` is the type of the codes it reads, `acc` of its sums of products (without the bias,
-    which is added behind the array). `requant` is None for the head, whose accumulators leave
-    through `Output`. `followers`: pools, space-to-depth and concatenations, whose words are as wide
-    as those of this stage (of several it is the last). `feeders`: the convolutions, or the input,
-    that decide how wide the words are that it reads. In a `depthwise` convolution every output
-    channel reads the input channel of its number and no other.
+    which is added behind the array). `requants`: one for each width at which the sums are read;
+    none for the head, whose accumulators leave through `Output`. `followers`: pools,
+    space-to-depth and concatenations, whose words are as wide as those of this stage (of several
+    it is the last). `feeders`: the convolutions, or the input, that decide how wide the words are
+    that it reads. In a `depthwise` convolution every output channel reads the input channel of its
+    number and no other.
     """
 
     conv: Conv
     source: TensorType
     acc: TensorType
     feeders: tuple[str, ...]
-    requant: Requant | None = None
+    requants: tuple[Requant, ...] = ()
     followers: tuple[Follower, ...] = ()
 
     @property
@@ -54,7 +55,7 @@ def is_depthwise(conv: Conv, source: TensorType) -> bool:
 
 
 def stages(graph: Graph) -> tuple[Stage, ...]:
-    """Return the stages of a graph of convolutions, each requantised but for the last.
+    """Return the stages of a graph of convolutions, all requantised but for the last.
 
     Raise IRError for a graph that breaks docs/IR.md and DesignError, naming the node and what is
     supported, for one that the accelerator does not map.
@@ -70,7 +71,8 @@ def stages(graph: Graph) -> tuple[Stage, ...]:
                 around = types[node.source], types[node.name]
                 found[node.name] = Stage(node, *around, owners[node.source])
             case Requant():
-                found[node.source] = replace(found[node.source], requant=node)
+                stage = found[node.source]
+                found[node.source] = replace(stage, requants=(*stage.requants, node))
             case MaxPool() | Reorg() | Concat():
                 _check_follower(node, types)
                 last = [name for name in found if name in owners[node.name]][-1]
@@ -154,8 +156,8 @@ def _check_place(graph: Graph, node: Node) -> None:
     """Check what `node` reads and, for a convolution, what reads it; and its name."""
     kind = type(node).__name__
     supported = (
-        "the accelerator maps convolutions, each with one Requant but for the head, which Output "
-        "reads; MaxPool, Reorg and Concat between them"
+        "the accelerator maps convolutions, each with a Requant or several but for the head, which "
+        "Output reads; MaxPool, Reorg and Concat between them"
     )
     if not isinstance(node, Input | Conv | Requant | MaxPool | Reorg | Concat | Output):
         raise DesignError(f"node '{node.name}' is a {kind}; {supported}")
@@ -164,8 +166,6 @@ def _check_place(graph: Graph, node: Node) -> None:
         if not isinstance(graph[name], _READS[type(node)]):
             read = type(graph[name]).__name__
             raise DesignError(f"node '{node.name}' ({kind}) reads '{name}' ({read}); {supported}")
-    if isinstance(node, Conv) and len(graph.consumers(node.name)) > 1:
-        raise DesignError(f"convolution '{node.name}' has several readers; {supported}")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", node.name):
         raise DesignError(
             f"node name '{node.name}' must be a C identifier (letters, digits, _; a letter first): "

@@ -13,6 +13,7 @@ from hw.design import LayerDesign
 from hw.design_verify import OUTPUT_VALUE_BITS
 from hw.device import Dsp, dsp
 from hw.intmath import ceil_div, signed_bits
+from hw.ir import Requant, TensorType
 from hw.mac_words import link_lanes, rom_word_bits, slice_bits, tally_bits, weight_lanes
 from hw.packing.cost import lut_per_mac
 from hw.packing.plan import ActLane, PackPlan, WeightLane
@@ -82,7 +83,8 @@ def process_usage(process: Process, stage: Stage, layer: LayerDesign, dsp: Dsp) 
         case MacArray():
             return _mac_array(process, layer)
         case Requantise():
-            return _requantise(process, multipliers(stage, dsp))
+            requant = next(node for node in stage.requants if node.name == process.node)
+            return _requantise(process, multipliers(requant, stage.acc, dsp))
         case OutputPort():
             return _output_port(process)
         case _:
@@ -96,8 +98,9 @@ def pass_usage(process: InputPort | Pool | Fork | SpaceToDepth | Concatenate) ->
             return input_usage(process)
         case Pool():
             return _pool(process)
-        case Fork(parallel=parallel, bits=bits):
-            return Usage(lut=CONTROL_LUT, ff=parallel * bits + CONTROL_FF)
+        case Fork(parallel=parallel, bits=bits, columns=columns):
+            width_bits = max(columns, 1) * parallel * bits
+            return Usage(lut=CONTROL_LUT, ff=width_bits + CONTROL_FF)
         case SpaceToDepth(parallel=parallel, bits=bits):
             memories = _repeat(2, memory_usage(parallel * bits, block_words(process)))
             return memories + Usage(lut=parallel * bits + CONTROL_LUT, ff=CONTROL_FF)
@@ -137,12 +140,12 @@ def multiplexer(inputs: int) -> int:
     return ceil_div(inputs - 1, 3)
 
 
-def multipliers(stage: Stage, dsp: Dsp) -> int:
+def multipliers(requant: Requant, acc: TensorType, dsp: Dsp) -> int:
     """Return the DSPs of one requantiser lane: port-sized pieces of multiplier x accumulator.
 
     A shape-only graph is taken to keep the DSP rule of docs/IR.md (the multiplier fits its port).
     """
-    mul, acc_bits = stage.requant.mul, stage.acc.bits
+    mul, acc_bits = requant.mul, max(acc.bits, 2)
     if mul is None:
         return ceil_div(acc_bits - 1, dsp.wide_bits - 1)
     mul_bits = max(signed_bits(int(mul.min()), int(mul.max())), 2)

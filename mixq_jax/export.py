@@ -36,7 +36,8 @@ class ExportError(ValueError):
 def to_graph(spec: NetSpec, bits: FixedBits, variables: Mapping | None = None) -> Graph:
     """Return the integer network of `spec` at `bits`; shape-only without `variables`.
 
-    Batch norm and the consumer's activation step become one Requant per (producer, consumer) pair:
+    Batch norm and the consumer's activation step become one Requant for each layer and width at
+    which its result is read:
     with m = gamma s_in s_w / (sigma s_out) and b = (beta - gamma mu / sigma) / s_out,
     mul = round(m 2^T), bias = round(b 2^T), T the largest shift that keeps the DSP rule. Raises
     ExportError for parameters that are not finite or do not fit.
@@ -91,8 +92,8 @@ class _Folder:
         self.shapes = infer_shapes(spec)
         self.order = {layer.name: index for index, layer in enumerate(spec.convs)}
         self.steps: dict[str, np.float32] = {}
-        self.requants: dict[tuple[str, str], Requant] = {}
-        self.codes: dict[tuple[str, str], str] = {}  # (layer, consumer) -> node of its codes
+        self.requants: dict[tuple[str, int], Requant] = {}  # (layer, width of its codes)
+        self.codes: dict[tuple[str, int], str] = {}  # (layer, width) -> node of its codes
         first = next(layer for layer in spec.convs if spec.reads_image(layer))
         image = Input(INPUT, spec.height, spec.width, spec.channels, self.width(first, 1))
         self.nodes: list[Node] = [image]
@@ -140,13 +141,13 @@ class _Folder:
         if name == INPUT:
             self._check_image(consumer)
             return INPUT
-        if (name, consumer.name) in self.codes:
-            return self.codes[name, consumer.name]
+        width = self.width(consumer, 1)
+        if (name, width) in self.codes:
+            return self.codes[name, width]
         layer = self.spec[name]
         match layer:
             case ConvSpec():
-                node = self._requant(layer, consumer)
-                self.requants[name, consumer.name] = node
+                node = self.requants[name, width] = self._requant(layer, consumer)
             case PoolSpec():
                 source = self._codes(layer.source, consumer)
                 node = MaxPool(self._name(layer.name, consumer), source)
@@ -157,7 +158,7 @@ class _Folder:
                 sources = tuple(self._codes(source, consumer) for source in layer.sources)
                 node = Concat(self._name(layer.name, consumer), sources)
         self.nodes.append(node)
-        self.codes[name, consumer.name] = node.name
+        self.codes[name, width] = node.name
         return node.name
 
     def _check_image(self, consumer: ConvSpec) -> None:

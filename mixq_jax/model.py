@@ -2,7 +2,7 @@
 """The one Flax module: a NetSpec run as float, supernet, fixed-bit or integer network.
 
 Values between layers are `Value`s: pre-activations that a consumer quantises with its own width.
-In integer mode a value is a function of the consumer, because requantisation joins the producer's
+In integer mode a value is a function of the width, because requantisation joins the producer's
 batch norm with the consumer's step; pooling, reorg and concatenation then act on codes (the
 quantiser is monotone, so both orders agree).
 """
@@ -45,13 +45,13 @@ from mixq_jax.spec import (
 class IntegerBits(NamedTuple):
     """Fixed widths plus the integer requantisers of an exported graph.
 
-    `steps[layer]` is the weight step that export took; `tables[(producer, consumer)]` replaces
-    batch norm and quantiser between two convolutions. Close over it, it is not a jit argument.
+    `steps[layer]` is the weight step that export took; `tables[(layer, width)]` replaces its batch
+    norm and the quantiser of that width behind it. Close over it, it is not a jit argument.
     """
 
     bits: FixedBits
     steps: dict[str, float]
-    tables: dict[tuple[str, str], RequantTable]
+    tables: dict[tuple[str, int], RequantTable]
 
 
 Bits = FloatBits | SoftBits | FixedBits | IntegerBits
@@ -65,15 +65,15 @@ class Scaled(NamedTuple):
 
 
 class Value(NamedTuple):
-    """Pre-activations `y`, or in integer mode a function: name of the consumer -> codes."""
+    """Pre-activations `y`, or in integer mode a function: width -> codes."""
 
     y: Array | None
-    codes: Callable[[str], Array] | None = None
+    codes: Callable[[int], Array] | None = None
 
     def map(self, function: Callable[[Array], Array]) -> "Value":
         if self.codes is None:
             return Value(function(self.y))
-        return Value(None, lambda consumer: function(self.codes(consumer)))
+        return Value(None, lambda width: function(self.codes(width)))
 
 
 class Network(nn.Module):
@@ -122,7 +122,7 @@ class Network(nn.Module):
             y = y + self.param(f"{name}_bias", nn.initializers.zeros, (layer.out_channels,))
         if isinstance(bits, IntegerBits) and name != spec.output.name:
             integers = acc.astype(jnp.int32)
-            return Value(None, lambda consumer: requantise(integers, bits.tables[name, consumer]))
+            return Value(None, lambda width: requantise(integers, bits.tables[name, width]))
         return Value(y)
 
     def _norm(self, layer: ConvSpec, acc: Array, scale: Array, train: bool) -> Array:
@@ -143,7 +143,7 @@ class Network(nn.Module):
 def _concat(values: list[Value]) -> Value:
     if values[0].codes is None:
         return Value(jnp.concatenate([value.y for value in values], -1))
-    return Value(None, lambda consumer: jnp.concatenate([v.codes(consumer) for v in values], -1))
+    return Value(None, lambda width: jnp.concatenate([v.codes(width) for v in values], -1))
 
 
 def _constant(value: float) -> Array:
@@ -190,7 +190,7 @@ def _quantise_input(spec: NetSpec, layer: ConvSpec, index: int, value: Value, bi
             return Scaled(hat, scale)
         case IntegerBits():
             width = bits.bits.a[index]
-            codes = quant.image_code(value.y, width) if image else value.codes(layer.name)
+            codes = quant.image_code(value.y, width) if image else value.codes(width)
             return Scaled(codes.astype(jnp.float32), _constant(steps[WIDTHS.index(width)]))
         case FixedBits():
             width = bits.a[index]

@@ -101,7 +101,10 @@ def branched_graph(draw, max_size: int = 4) -> Graph:
 
     nodes: list[Node] = [Input("image", height, width, 2, draw(bit_widths()))]
     nodes += [conv("conv0", "image", sizes[0]), Requant("act0", "conv0", a_bits)]
-    nodes += [MaxPool("pool0", "act0"), conv("conv1", "pool0", sizes[1])]
+    pooled = draw(st.sampled_from(("act0", "twin0")))
+    if pooled == "twin0":  # the sums of one convolution at two widths
+        nodes += [Requant("twin0", "conv0", draw(bit_widths()))]
+    nodes += [MaxPool("pool0", pooled), conv("conv1", "pool0", sizes[1])]
     nodes += [Requant("act1", "conv1", a_bits)]
     joined = ["act1", "reorg0"]
     nodes += [Reorg("reorg0", "act0")]
@@ -159,13 +162,13 @@ def with_parameters(graph: Graph, seed: int) -> Graph:
     """Return `graph` with random weights and biases, and requantisation that uses every code."""
     rng = np.random.default_rng(seed)
     for stage in stages(graph):
-        conv, requant, channels = stage.conv, stage.requant, stage.conv.out_channels
+        conv, channels = stage.conv, stage.conv.out_channels
         low, high = weight_range(conv.w_format.bits, conv.w_format.narrow)
         shape = (conv.kernel, conv.kernel, stage.fan_in, channels)
         weights = rng.integers(low, high, shape, endpoint=True)
         bias = rng.integers(-50, 50, channels, endpoint=True)
         graph = graph.with_node(replace(conv, weights=weights, bias=bias))
-        if requant is not None:
+        for requant in stage.requants:
             largest = int(np.abs(weights).sum((0, 1, 2)).max()) * stage.source.hi + 1
             shift = max(0, 10 + largest.bit_length() - requant.bits)
             mul = rng.integers(512, 1024, channels) * rng.choice((-1, 1), channels)

@@ -115,7 +115,7 @@ def requant_constants(stage: Stage, process: Requantise) -> RequantConstants:
 
     Raises HlsError where a constant needs more than 64 bits.
     """
-    node = stage.requant
+    node = next(node for node in stage.requants if node.name == process.node)
     half = (1 << node.shift) >> 1
     mul = [int(value) for value in node.mul]
     bias = [

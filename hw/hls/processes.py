@@ -66,12 +66,15 @@ def process_text(process: Process, stage: Stage, layer: LayerDesign) -> ProcessT
             return ProcessText("requantise", *_requantise(process, stage), word)
         case (
             Pool(parallel=parallel, bits=bits)
-            | Fork(parallel=parallel, bits=bits)
+            | Fork(parallel=parallel, bits=bits, columns=0)
             | SpaceToDepth(parallel=parallel, bits=bits)
             | Concatenate(parallel=parallel, bits=bits)
         ):
             word = f"CodeWord<{parallel}, {bits}>"
             return ProcessText(TEMPLATES[type(process)], (_config(process),), (), word)
+        case Fork(columns=columns, parallel=parallel, bits=bits):
+            word = f"SumWord<{columns}, {parallel}, {bits}>"
+            return ProcessText("fork", (_config(process),), (), word)
         case OutputPort(name=name, port_bits=port_bits):
             bias = _table("int", f"{name}_bias", head_bias(stage, process))
             return ProcessText("output_port", (_config(process),), (bias,), f"Beat<{port_bits}>")

@@ -2,8 +2,18 @@
 """Networks as specs."""
 
 from mixq_jax.nets.baselines import BASELINES, Baseline
+from mixq_jax.nets.registry import NETS, detector
 from mixq_jax.nets.skynet import skynet
 from mixq_jax.nets.ultranet import ultranet, ultranet_bypass
 from mixq_jax.nets.vgg import vgg_tiny
 
-__all__ = ["BASELINES", "Baseline", "skynet", "ultranet", "ultranet_bypass", "vgg_tiny"]
+__all__ = [
+    "BASELINES",
+    "NETS",
+    "Baseline",
+    "detector",
+    "skynet",
+    "ultranet",
+    "ultranet_bypass",
+    "vgg_tiny",
+]

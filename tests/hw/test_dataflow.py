@@ -170,15 +170,6 @@ REFUSED = {
         chain(IMAGE, MaxPool("pool", "image"), replace(CONV0, source="pool")),
         r"node 'pool' \(MaxPool\) reads 'image' \(Input\); the accelerator maps convolutions",
     ),
-    "two requantisers": (
-        chain(
-            *CONV_ACT,
-            Requant("twin", "conv0", 4),
-            Concat("join", ("act0", "twin")),
-            Conv("head", "join", 8, 1, W4),
-        ),
-        "convolution 'conv0' has several readers; the accelerator maps convolutions",
-    ),
     "twice": (
         chain(*CONV_ACT, Concat("join", ("act0", "act0")), Conv("head", "join", 8, 1, W4)),
         "concat 'join' reads a node twice: act0, act0",

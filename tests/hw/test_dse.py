@@ -41,7 +41,7 @@ def every_layer(stage: Stage) -> list[LayerDesign]:
 
 def layer_dsps(stage: Stage, layer: LayerDesign) -> int:
     folding = layer.folding
-    lane = multipliers(stage, dsp(ZU3.dsp_type)) if stage.requant else 0
+    lane = sum(multipliers(node, stage.acc, dsp(ZU3.dsp_type)) for node in stage.requants)
     return folding.pe * folding.simd * folding.kernel_rows + folding.requant_lanes * lane
 
 

@@ -155,7 +155,9 @@ def test_estimate_sums_layers_and_bands(design):
         folding = layer.folding
         multipliers_used = folding.pe * folding.simd * folding.kernel_rows
         stage = next(stage for stage in stages(design.graph) if stage.conv.name == layer.name)
-        lane = multipliers(stage, dsp(design.device.dsp_type)) if stage.requant else 0
+        lane = sum(
+            multipliers(node, stage.acc, dsp(design.device.dsp_type)) for node in stage.requants
+        )
         assert usage.usage.dsp == multipliers_used + folding.requant_lanes * lane
 
 
@@ -164,8 +166,9 @@ def test_estimate_sums_layers_and_bands(design):
 def test_a_requantiser_that_keeps_the_rule_takes_one_dsp(graph):
     types = infer(graph)
     for stage in stages(graph):
-        if stage.requant and requant_fits_dsp(stage.requant, types[stage.conv.name]):
-            assert multipliers(stage, dsp("dsp48e2")) == 1
+        for node in stage.requants:
+            if requant_fits_dsp(node, types[stage.conv.name]):
+                assert multipliers(node, stage.acc, dsp("dsp48e2")) == 1
 
 
 @pytest.mark.parametrize(
@@ -174,7 +177,7 @@ def test_a_requantiser_that_keeps_the_rule_takes_one_dsp(graph):
 def test_wide_multipliers_take_more_dsps(mul, dsps):
     requant = Requant("act0", "conv0", 4, 0, np.full(12, mul), np.zeros(12, int))
     graph = GRAPH.with_node(requant)
-    assert multipliers(stages(graph)[0], dsp("dsp48e2")) == dsps
+    assert multipliers(requant, stages(graph)[0].acc, dsp("dsp48e2")) == dsps
     assert estimate(replace(DESIGN, graph=graph)).layers[1].usage.dsp == 18 + 2 * dsps
 
 

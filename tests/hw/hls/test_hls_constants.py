@@ -130,10 +130,10 @@ def processes(design, kind):
 
 @given(chain_design(small_graph()))
 def test_requantisation_folds_bias_and_rounding(design):
-    chain = [stage for stage in stages(design.graph) if stage.requant is not None]
+    chain = [stage for stage in stages(design.graph) if stage.requants]
     for stage, process in zip(chain, processes(design, Requantise), strict=True):
         constants = requant_constants(stage, process)
-        node, conv = stage.requant, stage.conv
+        node, conv = stage.requants[0], stage.conv
         for channel in range(conv.out_channels):
             lane = channel % process.lanes, channel // process.lanes
             for acc in (stage.acc.lo, 0, stage.acc.hi):
@@ -158,7 +158,7 @@ def test_requantisation_must_fit_64_bits():
     design = tiny_design()
     stage, process = stages(design.graph)[0], processes(design, Requantise)[0]
     bias = np.full(4, (1 << 63) - 1)
-    large = replace(stage, requant=replace(stage.requant, bias=bias))
+    large = replace(stage, requants=(replace(stage.requants[0], bias=bias),))
     with pytest.raises(HlsError, match=r"requant 'act0': (bias|sum) needs 65 bits"):
         requant_constants(large, process)
 

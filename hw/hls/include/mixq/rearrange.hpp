@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Streams of activation codes that part, meet or change their order.
+// Streams that part, meet or change their order.
 #ifndef MIXQ_REARRANGE_HPP
 #define MIXQ_REARRANGE_HPP
 
@@ -14,18 +14,16 @@ constexpr int row_words(int channels) {
   return C::width * (channels / C::parallel);
 }
 
-/// Write every word to two streams.
-template <class C>
-void fork(hls::stream<CodeWord<C::parallel, C::bits> >& in,
-          hls::stream<CodeWord<C::parallel, C::bits> >& first,
-          hls::stream<CodeWord<C::parallel, C::bits> >& second, int frames) {
+/// Write every word, of codes or of accumulators, to two streams.
+template <class C, class Word>
+void fork(hls::stream<Word>& in, hls::stream<Word>& first, hls::stream<Word>& second, int frames) {
   constexpr int WORDS = row_words<C>(C::channels);
   for (int row = 0; row < frames * C::height; ++row) {
     for (int n = 0; n < WORDS; ++n) {
 #pragma HLS LOOP_FLATTEN
 #pragma HLS PIPELINE II = 1
       MIXQ_ITERATION(C);
-      const CodeWord<C::parallel, C::bits> word = in.read();
+      const Word word = in.read();
       first.write(word);
       second.write(word);
     }
