@@ -6,6 +6,7 @@
 
 import contextlib
 import io
+import json
 import os
 import re
 import sys
@@ -32,7 +33,14 @@ class Train(Options):
 
 @dataclass(frozen=True)
 class Test(Options):
-    """Evaluate the float, the quantised and the integer network."""
+    """Evaluate the float, the quantised and the integer network; with --init that of a file.
+
+    A file's network is run on all frames of --data, in C simulation too, and no run folder is
+    written.
+    """
+
+    json: bool = False
+    """Print the results as one JSON object."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,7 @@ def stages_of(options: Options) -> tuple[str, ...]:
     """Return the stages that a command runs; given widths need no search."""
     if not isinstance(options, All):
         return tuple(s for s in STAGES if isinstance(options, COMMANDS[s]))
-    return STAGES if options.wbits is None else STAGES[1:]
+    return STAGES if options.needs_search else STAGES[1:]
 
 
 def main(arguments: list[str]) -> int:
@@ -147,7 +155,12 @@ def main(arguments: list[str]) -> int:
             stream.reconfigure(errors="backslashreplace")  # file names go into any encoding
     try:
         options = parse(arguments)
+        if isinstance(options, Test) and options.init is not None:
+            _print_result(_test_file(options), options.json)
+            return 0
         run_stages(options, stages_of(options))
+        if isinstance(options, Test) and options.json:
+            _print_result(_recorded_test(options), as_json=True)
         if isinstance(options, All | Report):
             from experiments.report import write_report
 
@@ -161,6 +174,34 @@ def main(arguments: list[str]) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def _test_file(options: Test) -> dict:
+    with held_back():
+        from experiments.pretrained import run_pretrained
+        from experiments.run_context import keep_compiled_programs
+    keep_compiled_programs(options.cache)
+    return run_pretrained(options)
+
+
+def _recorded_test(options: Test) -> dict:
+    from experiments import run_folder
+
+    found = run_folder.read_json(
+        options.out / "test/result.json", "python -m experiments.dacsdc test"
+    )
+    return {name: found[name] for name in ("frames", "iou", "iou_error")}
+
+
+def _print_result(result: dict, as_json: bool) -> None:
+    """Print a result: one JSON object, or a line a number."""
+    if as_json:
+        print(json.dumps(result, indent=1))
+        return
+    for name, value in result.items():
+        for key, number in value.items() if isinstance(value, dict) else [("", value)]:
+            text = f"{number:.4f}" if isinstance(number, float) else number
+            print(f"{name} {key}".ljust(24), text)
 
 
 def _is_users(error: Exception) -> bool:

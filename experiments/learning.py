@@ -14,13 +14,14 @@ from experiments.interrupt import held_back
 from experiments.progress import bar
 from experiments.run_context import Run, bit_strings, bits_by_layer
 from hw.resources import cost_table
-from mixq_jax import checkpoint, evaluate, export, finetune, loop, search
+from mixq_jax import checkpoint, evaluate, export, finetune, loop, pretrained, search
 from mixq_jax.bits import FixedBits, FloatBits, one_hot, pin, read_out
 from mixq_jax.checkpoint import Card
 from mixq_jax.data.augment import light, reference
 from mixq_jax.detect import LossGains
 from mixq_jax.model import uniform_bits
 from mixq_jax.optim import OptimConfig
+from mixq_jax.spec import conv_groups
 from mixq_jax.surrogate import expected_cost, normalised
 
 AUGMENT = {"light": light, "reference": reference}
@@ -76,7 +77,7 @@ def search_card(run: Run) -> Card:
 
 def train_card(run: Run, bits: FixedBits) -> Card:
     config = f"{train_config(run)} bits={bits} warm={run.preset.warm_start}"
-    config += f" data={run.options.data}"
+    config += f" data={run.options.data} init={run.options.init}"
     return Card("train", repr(run.spec), config, str(bits), 0)
 
 
@@ -154,10 +155,9 @@ def _learn(
 
 def first_layer_macs(run: Run) -> int:
     """Return the multiply-accumulates of the first convolution for one frame."""
-    first = run.spec.convs[0]
-    return (
-        run.spec.height * run.spec.width * run.spec.channels * first.out_channels * first.kernel**2
-    )
+    spec, first = run.spec, run.spec.convs[0]
+    fan_in = spec.channels // conv_groups(first, spec.channels)
+    return spec.height * spec.width * fan_in * first.out_channels * first.kernel**2
 
 
 def _argmax_cost(table: np.ndarray):
@@ -188,9 +188,12 @@ def run_train(run: Run) -> dict:
     """Train at the chosen widths: OUT/train/{checkpoint, metrics.jsonl, iou.jsonl}."""
     folder, bits = run.out / "train", run.chosen_bits()
     config = train_config(run)
-    warm = run.preset.warm_start and run.options.wbits is None
+    warm = run.preset.warm_start and run.options.wbits is None and run.init_file is None
     supernet = _load_supernet(run) if warm else None
-    state = finetune.init_state(run.spec, config, supernet)
+    start = supernet and loop.variables_of(supernet)
+    if run.init_file is not None:
+        start = pretrained.to_variables(run.spec, run.init_file.tensors)
+    state = finetune.init_state(run.spec, config, start)
     state = _resume(run, folder, train_card(run, bits), state)
     sample = run.test_data.head(IOU_FRAMES)
     every = max(config.steps // IOU_POINTS, run.preset.chunk)
@@ -200,7 +203,7 @@ def run_train(run: Run) -> dict:
     ) -> tuple[list[dict], str]:
         step = int(state.step)
         if first // every != step // every or step == config.steps:
-            predict = evaluate.predictor(run.spec, variables_of(state), bits)
+            predict = evaluate.predictor(run.spec, loop.variables_of(state), bits)
             iou = evaluate.detections(run.spec, predict, sample).mean_iou
             run_folder.append_lines(folder / "iou.jsonl", [{"step": step, "iou": iou}])
         lines = [{"step": first + i, **_row(metrics, i)} for i in range(len(metrics.total))]
@@ -261,16 +264,11 @@ def _spread(iou: np.ndarray, count: int) -> np.ndarray:
     return order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)]
 
 
-def variables_of(state: loop.TrainState) -> dict:
-    """Return Flax variables of a state."""
-    return {"params": state.params["net"], "batch_stats": state.batch_stats}
-
-
 def trained_variables(run: Run) -> dict:
     """Return the variables of the newest training checkpoint."""
     state = finetune.init_state(run.spec, train_config(run))
     expected = train_card(run, run.chosen_bits())
-    return variables_of(_load(run.out / "train/checkpoint", expected, state))
+    return loop.variables_of(_load(run.out / "train/checkpoint", expected, state))
 
 
 def _load_supernet(run: Run) -> loop.TrainState:

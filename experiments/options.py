@@ -20,7 +20,7 @@ class Preset:
 
     height: int
     width: int
-    channels: tuple[int, ...]
+    slim: int  # divides the published channels
     train_frames: int  # of the generated set; a given folder is used whole
     test_frames: int
     search_steps: int
@@ -37,21 +37,19 @@ class Preset:
     tau_first: float
     tau_last: float
     lam: float
-    steps: Literal["mse", "reference"]  # quantiser steps; reference comes with the full range
+    quantiser: Literal["ours", "mixq", "dorefa", "contest"]
     box_gain: float  # of the loss's box term; published 3.54
     warm_start: bool
     csim_frames: int
     chunk: int = 25  # steps a dispatch: the granularity of progress, checkpoints and interrupts
 
 
-ULTRANET = (16, 32, 64, 64, 64, 64, 64, 64)
-
 PRESETS = {
     # Everything real but tiny: two layers' worth of work, seconds a stage.
     "smoke": Preset(
         height=48,
         width=96,
-        channels=(8, 8, 16, 16, 16, 16, 16, 16),
+        slim=4,
         train_frames=64,
         test_frames=32,
         search_steps=12,
@@ -68,7 +66,7 @@ PRESETS = {
         tau_first=1.0,
         tau_last=0.5,
         lam=1e-3,
-        steps="mse",
+        quantiser="ours",
         box_gain=17.7,
         warm_start=True,
         csim_frames=2,
@@ -79,7 +77,7 @@ PRESETS = {
     "demo": Preset(
         height=80,
         width=160,
-        channels=ULTRANET,
+        slim=1,
         train_frames=4000,
         test_frames=400,
         search_steps=400,
@@ -96,7 +94,7 @@ PRESETS = {
         tau_first=2.0,
         tau_last=0.3,
         lam=5e-3,
-        steps="mse",
+        quantiser="ours",
         box_gain=17.7,
         warm_start=True,
         csim_frames=4,
@@ -106,7 +104,7 @@ PRESETS = {
     "paper": Preset(
         height=160,
         width=320,
-        channels=ULTRANET,
+        slim=1,
         train_frames=8000,
         test_frames=1000,
         search_steps=35 * 1169,
@@ -123,7 +121,7 @@ PRESETS = {
         tau_first=1.0,
         tau_last=1.0,
         lam=4e-5,
-        steps="reference",
+        quantiser="mixq",
         box_gain=3.54,
         warm_start=False,
         csim_frames=4,
@@ -138,6 +136,8 @@ class Options:
 
     preset: str = "demo"
     """smoke (a minute), demo (minutes, 80x160), paper (160x320, the published recipe)."""
+    net: Literal["ultranet", "ultranet_bypass", "skynet", "skynet_k5"] = "ultranet"
+    """The network (SkyNet: depthwise and pointwise; bypass: a branch around three layers)."""
     out: Path = Path("runs/dacsdc")
     """Folder of the run: checkpoints, metrics, graph/, hls/, report.json, report.html."""
     data: Path | None = None
@@ -172,6 +172,15 @@ class Options:
     """Train these weight widths (one digit a layer) instead of the searched ones."""
     abits: str | None = None
     """Train these activation widths (one digit a layer)."""
+    init: Path | None = None
+    """PyTorch checkpoint (.pt) to test, or to train on from."""
+    quantiser: Literal["ours", "mixq", "dorefa", "contest"] | None = None
+    """Number formats: ours, DeepBurning-MixQ's, its DoReFa baselines', the contest teams'."""
+
+    @property
+    def needs_search(self) -> bool:
+        """Whether the widths are neither given nor those of a checkpoint."""
+        return self.wbits is None and self.init is None
 
     def resolved(self) -> Preset:
         """Return the preset with the given values put in; OptionError for impossible ones."""
@@ -196,7 +205,7 @@ RANGES = {
     "clock_mhz": (1, 2000),
     "seed": (0, (1 << 32) - 1),
     "search_steps": (1, 1 << 30),
-    "train_steps": (1, 1 << 30),
+    "train_steps": (0, 1 << 30),
 }
 
 
@@ -208,3 +217,5 @@ def _check(options: Options, preset: Preset) -> None:
             raise OptionError(f"--{flag} {value}: must be in {low:g}..{high:.10g}")
     if (options.wbits is None) != (options.abits is None):
         raise OptionError("--wbits and --abits belong together; give both or none")
+    if preset.train_steps == 0 and options.init is None:
+        raise OptionError("--train-steps 0: only with --init, to take its weights as they are")

@@ -4,7 +4,7 @@
 import hashlib
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +16,14 @@ from experiments.options import OptionError, Options, Preset
 from experiments.progress import bar
 from hw.device import Device, device
 from hw.hls import toolchain
+from mixq_jax import torch_file
 from mixq_jax.bits import BitsError, FixedBits, parse_bits
 from mixq_jax.data import DataError, dacsdc, synthetic
 from mixq_jax.data.dacsdc import Dataset
-from mixq_jax.nets import ultranet
-from mixq_jax.spec import NetSpec, QuantSpec
+from mixq_jax.model import uniform_bits
+from mixq_jax.nets import detector
+from mixq_jax.spec import NetSpec
+from mixq_jax.torch_file import TorchFile
 
 PACKAGES = ("mixq-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "hls4ml")
 
@@ -38,9 +41,23 @@ class Run:
 
     @cached_property
     def spec(self) -> NetSpec:
-        steps = self.preset.steps
-        quant = QuantSpec(narrow=steps == "mse", weight_steps=steps, act_steps=steps)
-        return ultranet(self.preset.height, self.preset.width, quant, self.preset.channels)
+        preset = self.preset
+        return detector(self.options.net, preset.height, preset.width, self.quantiser, preset.slim)
+
+    @cached_property
+    def init_file(self) -> TorchFile | None:
+        """The checkpoint of --init."""
+        return None if self.options.init is None else torch_file.load(self.options.init)
+
+    @property
+    def quantiser(self) -> str:
+        """The number formats: those asked for, else of --init's maker, else of the preset.
+
+        A file with widths is DeepBurning-MixQ's, one without a contest team's.
+        """
+        if self.options.quantiser is not None or self.init_file is None:
+            return self.preset.quantiser
+        return "mixq" if self.init_file.w_bits else "contest"
 
     @cached_property
     def device(self) -> Device:
@@ -93,7 +110,7 @@ class Run:
         _ = self.spec, self.device
         if simulates:
             toolchain.find()
-        if self.options.wbits is not None:
+        if self.options.wbits is not None or self.options.init is not None:
             self.chosen_bits()
         if self.options.data is not None and not self.options.data.is_dir():
             raise OptionError(
@@ -111,19 +128,23 @@ class Run:
         }
 
     def chosen_bits(self) -> FixedBits:
-        """Return the widths given by options, else those the search found."""
-        layers = len(self.spec.convs)
+        """Return the widths given by options, else of --init, else those the search found.
+
+        A checkpoint without widths has 4 bits everywhere, behind an 8-bit image.
+        """
         if self.options.wbits is not None:
-            w, a = self.options.wbits, self.options.abits
-            try:
-                return parse_bits(w, a, layers)
-            except BitsError as error:
-                raise OptionError(f"--wbits {w} --abits {a}: {error}") from error
+            return given_bits(self.options, self.spec)
+        if (file := self.init_file) is not None:
+            if file.w_bits is None or file.a_bits is None:
+                return uniform_bits(self.spec, 4, 4)
+            return given_bits(
+                replace(self.options, wbits=file.w_bits, abits=file.a_bits), self.spec
+            )
         found = run_folder.read_json(
             self.out / "search/result.json", "python -m experiments.dacsdc search"
         )
         try:
-            return parse_bits(str(found.get("w")), str(found.get("a")), layers)
+            return parse_bits(str(found.get("w")), str(found.get("a")), self.spec.fixed_bits)
         except BitsError as error:
             raise run_folder.RunError(
                 f"{self.out / 'search/result.json'} holds no widths ({error}); "
@@ -164,6 +185,15 @@ class Run:
                 },
             },
         )
+
+
+def given_bits(options: Options, spec: NetSpec) -> FixedBits:
+    """Return the widths of --wbits and --abits; OptionError if they do not fit the network."""
+    w, a = options.wbits, options.abits
+    try:
+        return parse_bits(w, a, spec.fixed_bits)
+    except BitsError as error:
+        raise OptionError(f"--wbits {w} --abits {a}: {error}") from error
 
 
 def bit_strings(bits: FixedBits) -> dict[str, str]:

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from experiments import run_folder
 from experiments.run_context import Run
 
-_RECIPE = ("preset", "data", "seed", "box_gain")
+_RECIPE = ("preset", "net", "quantiser", "data", "seed", "box_gain")
 _CHOICE = (*_RECIPE, "search_steps", "relaxation", "lam", "tau_first", "tau_last")
 # What is trained may go to any device, but the widths were searched for the DSPs of one.
-_TRAINING = (*_CHOICE, "train_steps", "warm_start", "wbits", "abits")
+_TRAINING = (*_CHOICE, "train_steps", "warm_start", "wbits", "abits", "init")
 _BUILDING = (*_TRAINING, "device", "clock_mhz")
 DECIDING_OPTIONS = {
     "search": (*_CHOICE, "device"),
@@ -55,7 +55,7 @@ def _options(result: dict) -> dict:
 def check_predecessor(run: Run, stage: str) -> None:
     """Raise RunError unless what `stage` reads exists and was made with these options."""
     needed = NEEDS.get(stage)
-    if needed is None or (needed == "search" and run.options.wbits is not None):
+    if needed is None or (needed == "search" and not run.options.needs_search):
         return
     if not finished(run, needed):
         needs = (f"{needed}/result.json", *OUTPUTS.get(needed, ()))

@@ -14,6 +14,8 @@ def lower(graph: Graph) -> Graph:
     graph that breaks docs/IR.md and DesignError for a map that is not square.
     """
     types, nodes = verify(graph), []
+    if not graph.of_type(Linear):
+        return graph
     for node in graph.nodes:
         nodes += _lower_linear(node, types[node.source]) if isinstance(node, Linear) else [node]
     return Graph(graph.name, tuple(nodes), graph.version)

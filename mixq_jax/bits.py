@@ -48,15 +48,25 @@ class FixedBits:
         return f"w {''.join(map(str, self.w))} a {''.join(map(str, self.a))}"
 
 
-def parse_bits(w: str, a: str, layers: int) -> FixedBits:
+def parse_bits(w: str, a: str, fixed: Sequence[tuple[int, int] | None]) -> FixedBits:
     """Return the widths written as digit strings such as "444444444"; one digit a layer.
 
+    `fixed`: for every layer None, or widths (w, a) whose digits may be left out of both strings.
     Raises BitsError naming the string and the number of layers.
     """
+    layers, searched = len(fixed), sum(pair is None for pair in fixed)
     for text in (w, a):
-        if not (text.isascii() and text.isdigit()) or len(text) != layers:
-            raise BitsError(f"bit string '{text}' must have {layers} digits, one for each layer")
-    return FixedBits(tuple(map(int, w)), tuple(map(int, a)))
+        if not (text.isascii() and text.isdigit()) or len(text) not in (layers, searched):
+            counts = f"{layers} digits" if layers == searched else f"{searched} or {layers} digits"
+            raise BitsError(f"bit string '{text}' must have {counts}, one for each layer")
+    return FixedBits(*(_digits(text, fixed, index) for index, text in enumerate((w, a))))
+
+
+def _digits(text: str, fixed: Sequence[tuple[int, int] | None], index: int) -> tuple[int, ...]:
+    if len(text) == len(fixed):
+        return tuple(map(int, text))
+    digits = map(int, text)
+    return tuple(next(digits) if pair is None else pair[index] for pair in fixed)
 
 
 class Alphas(NamedTuple):

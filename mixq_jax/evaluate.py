@@ -82,12 +82,30 @@ def integer_predictor(graph: Graph) -> Predict:
 
 def detections(spec: NetSpec, predict: Predict, data: Dataset, batch: int = 50) -> Detections:
     """Run `predict` over a data set in batches (the last one may be smaller)."""
-    parts = [
-        jax.device_get(_decode(spec, predict(data.images[start : start + batch])))
-        for start in range(0, len(data.images), batch)
-    ]
-    boxes, confidence = (np.concatenate(column) for column in zip(*parts, strict=True))
+    starts = range(0, len(data.images), batch)
+    outputs = [jax.device_get(predict(data.images[at : at + batch])) for at in starts]
+    return detections_of(spec, np.concatenate(outputs), data)
+
+
+def detections_of(spec: NetSpec, outputs: np.ndarray, data: Dataset) -> Detections:
+    """Return what the outputs of a head `[N, gh, gw, M]` mean, frame by frame."""
+    boxes, confidence = jax.device_get(_decode(spec, jnp.asarray(outputs, jnp.float32)))
     return Detections(boxes, confidence, np.asarray(detect.iou(boxes, data.boxes)))
+
+
+def inclusive_iou(boxes: np.ndarray, truth: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return the IoU of normalised boxes `[N, 4]` that hold the pixels at both of their ends.
+
+    `sizes` `[N, 2]` (width, height) of the frames: sides are one pixel longer, as some contests
+    count them.
+    """
+    scale = np.concatenate([sizes, sizes], 1)
+    first, second = boxes * scale, truth * scale
+    low = np.maximum(first[:, :2] - first[:, 2:] / 2, second[:, :2] - second[:, 2:] / 2)
+    high = np.minimum(first[:, :2] + first[:, 2:] / 2, second[:, :2] + second[:, 2:] / 2)
+    overlap = np.maximum(high - low + 1, 0).prod(1)
+    areas = (first[:, 2:] + 1).prod(1) + (second[:, 2:] + 1).prod(1)
+    return overlap / (areas - overlap)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -36,19 +36,15 @@ class TrainMetrics(NamedTuple):
     terms: dict[str, Float[Array, ""]]
 
 
-def init_state(
-    spec: NetSpec, config: FinetuneConfig, supernet: TrainState | None = None
-) -> TrainState:
-    """Return the first state; with `supernet`, its weights and statistics (a warm start)."""
-    if supernet is None:
+def init_state(spec: NetSpec, config: FinetuneConfig, start: dict | None = None) -> TrainState:
+    """Return the first state; `start`: variables to go on from (a warm start), left usable."""
+    if start is None:
         variables = model.init(spec, jax.random.key(config.seed))
-        net, batch_stats = variables["params"], variables["batch_stats"]
     else:
-        # Copies: training consumes its first state, the supernet stays usable.
-        net, batch_stats = jax.tree.map(jnp.copy, (supernet.params["net"], supernet.batch_stats))
-    params = {"net": net}
+        variables = jax.tree.map(jnp.copy, start)  # training consumes its first state
+    params = {"net": variables["params"]}
     opt_state = optim.make(config.optim, config.steps).init(params)
-    return TrainState(params, batch_stats, opt_state, jnp.int32(0))
+    return TrainState(params, variables["batch_stats"], opt_state, jnp.int32(0))
 
 
 def make_step(spec: NetSpec, config: FinetuneConfig, bits: model.Bits) -> Step:

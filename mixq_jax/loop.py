@@ -43,6 +43,11 @@ class TrainState(NamedTuple):
     step: Int[Array, ""]
 
 
+def variables_of(state: TrainState) -> dict:
+    """Return the Flax variables of a state: {"params", "batch_stats"}."""
+    return {"params": state.params["net"], "batch_stats": state.batch_stats}
+
+
 Step = Callable[[TrainState, Batch, Any], tuple[TrainState, Any]]
 
 

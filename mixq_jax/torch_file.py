@@ -1,16 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading of PyTorch checkpoints: tensors and widths, no code of the file is run."""
+"""Reading of PyTorch checkpoints without PyTorch: tensors and numbers, no code of the file is run.
 
-import re
-from collections.abc import Mapping
+Both formats of `torch.save`: a zip archive (data.pkl, data/<key>), and before 1.6 a row of pickles
+(magic number, protocol, system, document, keys) followed by the storages. The document refers to a
+storage by ("storage", type, key, device, elements).
+"""
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 # Keys under which training programs keep the state dict and the widths of its layers.
 STATE_KEYS = ("model", "state_dict", "net")
 BITS_KEYS = ("model_params", "extparams")
+_DTYPES = {
+    "Double": np.float64,
+    "Float": np.float32,
+    "Half": np.float16,
+    "Long": np.int64,
+    "Int": np.int32,
+    "Short": np.int16,
+    "Char": np.int8,
+    "Byte": np.uint8,
+    "Bool": np.bool_,
+}
 
 
 class TorchFileError(ValueError):
@@ -29,76 +49,138 @@ class TorchFile:
 def load(path: Path | str) -> TorchFile:
     """Read a checkpoint of `torch.save`: a state dict, or a dict that holds one.
 
-    Only tensors, containers and numpy arrays are unpickled: any other global is refused by name.
-    Needs the extra `torch`. Raises TorchFileError.
+    Only tensors, containers and numpy arrays are unpickled; any other global is refused by name.
+    Raises TorchFileError.
     """
     path = Path(path)
     if not path.is_file():
         raise TorchFileError(f"{path}: no such file; give a checkpoint of torch.save")
-    torch = _torch()
     try:
-        with torch.serialization.safe_globals(_numpy_globals()):
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle may raise anything
-        raise TorchFileError(f"{path}: {_reason(error)}") from error
-    return _from_document(path, found, torch)
-
-
-def _torch():
-    try:
-        import torch
-    except ImportError as error:
+        with path.open("rb") as file:
+            archive = zipfile.is_zipfile(file)
+            file.seek(0)
+            document = _read_archive(file) if archive else _read_legacy(file)
+        return _select(document)
+    except TorchFileError as error:
+        raise TorchFileError(f"{path}: {error}") from error
+    except Exception as error:  # what a damaged pickle makes its reader do is anyone's guess
         raise TorchFileError(
-            "reading a .pt file needs PyTorch; install mixq-jax[torch] (pip, CPU build suffices)"
+            f"{path}: is no readable PyTorch checkpoint ({type(error).__name__}); save it again"
         ) from error
-    return torch
 
 
-def _numpy_globals() -> list:
-    """Return what a pickled numpy array or number is made of, and text that protocol 2 encodes."""
-    import _codecs
+def _read_archive(file: BinaryIO) -> Any:
+    with zipfile.ZipFile(file) as archive:
+        name = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+        if name is None:
+            raise TorchFileError("is a zip archive without data.pkl, so not of torch.save")
+        folder = name.removesuffix("data.pkl")
 
-    multiarray = np._core.multiarray
-    dtypes = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "u1", "bool", "O")]
-    # Objects are lists of allowed things: each of their elements is unpickled by the same rules.
-    return [
-        (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
-        (multiarray.scalar, "numpy.core.multiarray.scalar"),
-        (multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),
-        (multiarray.scalar, "numpy._core.multiarray.scalar"),
-        np.ndarray,
-        np.dtype,
-        *dtypes,
-        _codecs.encode,
-    ]
+        def storage(key: str, dtype: np.dtype, count: int) -> np.ndarray:
+            return np.frombuffer(archive.read(f"{folder}data/{key}"), dtype, count)
+
+        with archive.open(name) as document:
+            return _Unpickler(document, storage).load()
 
 
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    foreign = re.search(r"GLOBAL (\S+) was not an allowed", text)
-    if foreign:
-        return f"holds '{foreign[1]}', which is no tensor; only tensors and numbers are read"
-    return f"is no readable checkpoint ({type(error).__name__}: {text[:120]})"
+def _read_legacy(file: BinaryIO) -> Any:
+    storages: dict[str, np.ndarray] = {}
+
+    def storage(key: str, dtype: np.dtype, count: int) -> np.ndarray:
+        return storages.setdefault(key, np.zeros(count, dtype))  # filled in below
+
+    def number() -> Any:
+        return _Unpickler(file, storage).load()
+
+    if number() != LEGACY_MAGIC:
+        raise TorchFileError("is neither format of torch.save")
+    number(), number()  # protocol, system
+    document, keys = number(), number()
+    for key in keys:
+        file.seek(8, 1)  # the number of elements, which the document has told
+        values = storages[key]
+        content = file.read(values.nbytes)
+        values[:] = np.frombuffer(content, values.dtype, len(values))
+    return document
 
 
-def _from_document(path: Path, found, torch) -> TorchFile:
-    if not isinstance(found, Mapping):
-        raise TorchFileError(f"{path}: holds a {type(found).__name__}; needs a state dict")
-    inner = next((found[key] for key in STATE_KEYS if isinstance(found.get(key), Mapping)), found)
+class _Unpickler(pickle.Unpickler):
+    """Builds what checkpoints are made of; everything else is refused by its name."""
+
+    def __init__(self, file: BinaryIO, storage: Callable[[str, np.dtype, int], np.ndarray]):
+        super().__init__(file, encoding="latin1")
+        self.storage = storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _ALLOWED:
+            return _ALLOWED[module, name]
+        kind = name.removesuffix("Storage")
+        if module == "torch" and kind in _DTYPES:
+            return np.dtype(_DTYPES[kind])
+        raise TorchFileError(
+            f"holds '{module}.{name}', which is not read: only tensors, numbers and containers are"
+        )
+
+    def persistent_load(self, reference: tuple) -> np.ndarray:
+        _, dtype, key, _, count, *_ = reference
+        return self.storage(key, dtype, count)
+
+
+def _tensor(
+    storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> np.ndarray:
+    """Return the tensor of `size` in a storage, as a view; it must lie inside."""
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if min((offset, *size, *stride)) < 0 or (0 not in size and last >= len(storage)):
+        raise TorchFileError(f"a tensor of {size} does not fit its {len(storage)} numbers")
+    steps = [step * storage.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise TorchFileError(f"text is encoded as {encoding}, not as latin1")
+    return text.encode("latin1")
+
+
+_MULTIARRAY = np._core.multiarray
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch", "Size"): tuple,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _encode,  # how protocol 2 writes bytes
+    **{
+        (module, name): getattr(_MULTIARRAY, name)
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+        for name in ("_reconstruct", "scalar")
+    },
+}
+
+
+def _select(document: Any) -> TorchFile:
+    """Return the state dict and the widths of a document."""
+    if not isinstance(document, Mapping):
+        raise TorchFileError(f"holds a {type(document).__name__}; needs a state dict")
+    states = (document[key] for key in STATE_KEYS if isinstance(document.get(key), Mapping))
+    state = next(states, document)
     tensors = {
-        str(name): value.detach().cpu().numpy()
-        for name, value in inner.items()
-        if isinstance(value, torch.Tensor)
+        str(name): np.array(value)
+        for name, value in state.items()
+        if isinstance(value, np.ndarray) and value.dtype != object
     }
     if not tensors:
         raise TorchFileError(
-            f"{path}: holds no tensors (keys: {', '.join(map(str, list(found)[:8]))}); needs a "
-            f"state dict, bare or under {', '.join(STATE_KEYS)}"
+            f"holds no tensors (keys: {', '.join(map(str, list(document)[:8]))}); needs a state "
+            f"dict, bare or under {', '.join(STATE_KEYS)}"
         )
-    bits = next((found[key] for key in BITS_KEYS if isinstance(found.get(key), Mapping)), found)
-    return TorchFile(tensors, _digits(bits.get("bitw")), _digits(bits.get("bita")))
+    owners = (document[key] for key in BITS_KEYS if isinstance(document.get(key), Mapping))
+    widths = next(owners, document)
+    return TorchFile(tensors, _digits(widths.get("bitw")), _digits(widths.get("bita")))
 
 
-def _digits(bits) -> str | None:
+def _digits(bits: Any) -> str | None:
     """Return widths given as "4448" or as a list of integers; None if there are none."""
     return "".join(map(str, bits)) if bits else None

@@ -27,7 +27,6 @@ ALONE = {
     "experiments/synth_packing.py": {"pyosys"},
     "hw/packing/heatmap.py": {"matplotlib"},
     "hw/packing/smt.py": {"z3"},
-    "mixq_jax/torch_file.py": {"torch"},
 }
 COMMANDS = ("hw/__main__.py",)
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detectors by the name that users type."""
+"""Detectors by the name that users type, with the quantisers of whoever trained them."""
 
+from dataclasses import replace
 from functools import partial
 
 from mixq_jax.nets import skynet as sky
 from mixq_jax.nets import ultranet as ultra
-from mixq_jax.spec import OURS, NetSpec, QuantSpec
+from mixq_jax.nets.baselines import QUANTISERS
+from mixq_jax.spec import NetSpec
 
 NETS = {
     "ultranet": (ultra.ultranet, ultra.CHANNELS),
@@ -15,7 +17,14 @@ NETS = {
 }
 
 
-def detector(name: str, height: int, width: int, quant: QuantSpec = OURS, slim: int = 1) -> NetSpec:
-    """Return the network `name` of `NETS`, its hidden channels divided by `slim` (1, 2, 4)."""
+def detector(name: str, height: int, width: int, quantiser: str = "ours", slim: int = 1) -> NetSpec:
+    """Return the network `name` of `NETS`, its hidden channels divided by `slim` (1, 2, 4).
+
+    `quantiser`: one of `QUANTISERS`; the contest's teams also add up confidences as they come.
+    """
     build, channels = NETS[name]
-    return build(height, width, quant, tuple(count // slim for count in channels))
+    channels = tuple(count // slim for count in channels)
+    spec = build(height, width, QUANTISERS[quantiser], channels)
+    if quantiser == "contest":
+        return replace(spec, head=replace(spec.head, score="logit"))
+    return spec

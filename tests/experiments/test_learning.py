@@ -24,6 +24,8 @@ from mixq_jax.model import uniform_bits
 BITS = {"wbits": "444444444", "abits": "844444444"}
 GIVEN = FixedBits((4,) * 9, (8, *(4,) * 8))
 CHANGES = {
+    "net": "skynet",
+    "quantiser": "dorefa",
     "out": Path("elsewhere"),
     "data": Path("frames"),
     "cache": Path("elsewhere"),
@@ -70,7 +72,7 @@ def differing(first, second) -> set[str]:
 
 
 def test_every_option_is_listed_here():
-    assert {*CHANGES, *BITS, "preset"} == {field.name for field in fields(Options)}
+    assert {*CHANGES, *BITS, "preset", "init"} == {field.name for field in fields(Options)}
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -156,7 +158,9 @@ def test_a_search_resumes_only_with_the_options_that_decide_it():
 
 def test_a_training_resumes_only_with_the_options_that_decide_its_steps():
     changed = changed_cards(lambda run: learning.train_card(run, GIVEN))
-    assert changed == {"data", "seed", "box_gain", "train_steps", "warm_start"}
+    assert changed == {
+        *("net", "quantiser", "data", "seed", "box_gain", "train_steps", "warm_start")
+    }
     assert changed <= set(stages.DECIDING_OPTIONS["train"])
 
 
@@ -171,7 +175,7 @@ def test_cards_name_network_kind_and_widths():
 
 
 @pytest.mark.parametrize(
-    ("preset", "macs"), [("paper", 22_118_400), ("demo", 5_529_600), ("smoke", 995_328)]
+    ("preset", "macs"), [("paper", 22_118_400), ("demo", 5_529_600), ("smoke", 497_664)]
 )
 def test_macs_of_the_first_layer(preset, macs):
     run = run_of(preset=preset)

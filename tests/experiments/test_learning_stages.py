@@ -15,7 +15,7 @@ from experiments.options import Options
 from experiments.run_context import Run, bit_strings
 from experiments.run_folder import append_lines, write_json
 from hw.resources import RESOURCES, cost_table
-from mixq_jax import checkpoint, evaluate, export, finetune, search
+from mixq_jax import checkpoint, evaluate, export, finetune, loop, search
 from mixq_jax.bits import WIDTHS, Alphas, FixedBits, FloatBits
 from mixq_jax.checkpoint import Card, CheckpointError
 from mixq_jax.data.dacsdc import Dataset
@@ -113,14 +113,6 @@ def test_resume_of_another_configuration_is_refused_and_changes_nothing(tmp_path
     assert len(lines_of(tmp_path / "metrics.jsonl")) == 6
 
 
-def test_variables_of_a_state():
-    state = tiny_state(3.0)
-    assert learning.variables_of(state) == {
-        "params": {"conv0_kernel": state.params["net"]["conv0_kernel"]},
-        "batch_stats": {"mean": state.batch_stats["mean"]},
-    }
-
-
 def learned(run: Run, state: TrainState, seen: list) -> TrainState:
     """Run `_learn` with the counting step; append (first, step) of every chunk to `seen`."""
 
@@ -185,10 +177,10 @@ def test_an_interrupted_run_resumes_to_the_same_end(tmp_path):
 @pytest.fixture
 def trains(monkeypatch):
     """Replace network and evaluation of a training; return what they were given."""
-    given = SimpleNamespace(supernets=[], bits=[], measured=[])
+    given = SimpleNamespace(starts=[], bits=[], measured=[])
 
-    def init_state(spec, config, supernet=None):
-        given.supernets.append(supernet)
+    def init_state(spec, config, start=None):
+        given.starts.append(start)
         return tiny_state()
 
     def make_step(spec, config, bits):
@@ -247,7 +239,7 @@ def test_a_warm_start_takes_the_supernet_of_the_search(tmp_path, trains, monkeyp
     monkeypatch.setattr(learning, "_load_supernet", lambda run: supernet)
     run = with_data(run_of(tmp_path, train_steps=4, warm_start=warm))
     result = learning.run_train(run)
-    assert trains.supernets == [supernet if warm else None]
+    assert trains.starts == [loop.variables_of(supernet) if warm else None]
     assert trains.bits == [found]
     assert result["warm_start"] is warm
     assert result["bits"]["conv1"] == [3, 7]
@@ -328,7 +320,7 @@ def test_a_search_returns_the_likeliest_widths_and_what_they_cost(tmp_path, sear
     assert result["bits"]["conv0"] == [5, 8]
     assert result["bits"]["conv8"] == [2, 7]
     graph = export.to_graph(run.spec, ENDS)
-    table = cost_table(graph, run.device).values * (64 / 995_328)
+    table = cost_table(graph, run.device).values * (64 / 497_664)
     assert searches.table == pytest.approx(table, rel=1e-6)
 
     def cost(w, a) -> dict:

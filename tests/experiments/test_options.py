@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from experiments.options import PRESETS, ULTRANET, OptionError, Options, Preset
+from experiments.options import PRESETS, OptionError, Options, Preset
 
 SHARED = {field.name for field in fields(Options)} & {field.name for field in fields(Preset)}
 OTHER = {
@@ -16,6 +16,7 @@ OTHER = {
     "search_steps": 3,
     "train_steps": 5,
     "box_gain": 1.5,
+    "quantiser": "dorefa",
     "warm_start": None,  # the opposite of the preset's
 }
 
@@ -62,7 +63,7 @@ def test_options_outside_the_preset_do_not_touch_it(tmp_path):
 
 def test_paper_preset_is_the_published_recipe():
     paper = PRESETS["paper"]
-    assert (paper.height, paper.width, paper.channels) == (160, 320, ULTRANET)
+    assert (paper.height, paper.width, paper.slim) == (160, 320, 1)
     frames = 0.8 * 93_520
     assert (paper.search_steps, paper.train_steps) == (35 * 1169, 200 * 1169)
     assert paper.bias_warmup_steps == 3 * 1169
@@ -70,12 +71,12 @@ def test_paper_preset_is_the_published_recipe():
     assert (paper.optimiser, paper.learning_rate, paper.alpha_learning_rate) == ("sgd", 0.01, 0.01)
     assert (paper.relaxation, paper.tau_first, paper.tau_last) == ("softmax", 1.0, 1.0)
     assert paper.lam == 4 * 1e-5
-    assert (paper.augment, paper.steps, paper.box_gain) == ("reference", "reference", 3.54)
+    assert (paper.augment, paper.quantiser, paper.box_gain) == ("reference", "mixq", 3.54)
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_presets_can_run(preset):
-    assert len(preset.channels) == 8
+    assert preset.slim in (1, 2, 4)
     assert preset.height % 16 == preset.width % 16 == 0
     assert 0 < preset.chunk <= min(preset.search_steps, preset.train_steps)
     assert 0 <= preset.alpha_warmup_steps < preset.search_steps
@@ -91,7 +92,8 @@ def test_presets_can_run(preset):
         ({"tau_first": 0.0}, "--tau-first 0.0: must be in 0.001..1000"),
         ({"tau_last": -0.5}, "--tau-last -0.5: must be in 0.001..1000"),
         ({"search_steps": 0}, "--search-steps 0: must be in 1..1073741824"),
-        ({"train_steps": -1}, "--train-steps -1: must be in 1..1073741824"),
+        ({"train_steps": -1}, "--train-steps -1: must be in 0..1073741824"),
+        ({"train_steps": 0}, "--train-steps 0: only with --init, to take its weights as they are"),
         ({"box_gain": 0.0}, "--box-gain 0.0: must be in 1e-06..1000000"),
         ({"lam": -1e-9}, "--lam -1e-09: must be in 0..1000000"),
         ({"clock_mhz": 0.0}, "--clock-mhz 0.0: must be in 1..2000"),

@@ -20,7 +20,7 @@ from hw.hls import toolchain
 from hw.hls.toolchain import ToolchainError
 from mixq_jax.bits import FixedBits
 from mixq_jax.data import synthetic
-from mixq_jax.nets import ultranet
+from mixq_jax.nets import detector
 from mixq_jax.spec import QuantSpec, SpecError
 
 FOUND = FixedBits((5, 4, 3, 3, 3, 4, 3, 4, 2), (8, 4, 4, 5, 3, 4, 6, 4, 7))
@@ -43,10 +43,8 @@ def frames(tmp_path_factory) -> Path:
 def test_the_network_follows_the_preset(tmp_path):
     for name, preset in PRESETS.items():
         spec = run_of(tmp_path, preset=name).spec
-        quant = QuantSpec(
-            narrow=preset.steps == "mse", weight_steps=preset.steps, act_steps=preset.steps
-        )
-        assert spec == ultranet(preset.height, preset.width, quant, preset.channels)
+        size = preset.height, preset.width
+        assert spec == detector("ultranet", *size, preset.quantiser, preset.slim)
     assert not run_of(tmp_path, preset="paper").spec.quant.narrow  # published steps: full range
     assert run_of(tmp_path, preset="demo").spec.quant == QuantSpec(True, "mse", "mse")
 

@@ -14,6 +14,9 @@ from experiments.run_folder import RunError, write_json
 FOLDERS = ("search", "train", "test", "export", "graph", "hls", "simulate")
 CHANGES = {
     "preset": "demo",
+    "net": "skynet",
+    "quantiser": "dorefa",
+    "init": Path("trained.pt"),
     "data": Path("frames"),
     "device": "xc7z020",
     "clock_mhz": 100.0,

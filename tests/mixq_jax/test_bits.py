@@ -35,11 +35,14 @@ ALPHAS = Alphas(
 KEY = jax.random.key(5)
 
 
+NONE = (None,) * 3
+
+
 @given(layer_bits)
 def test_strings_and_one_hot_rows_come_back(pair):
     bits = FixedBits(*pair)
     w, a = ("".join(map(str, widths)) for widths in pair)
-    assert parse_bits(w, a, len(pair[0])) == bits
+    assert parse_bits(w, a, (None,) * len(pair[0])) == bits
     assert str(bits) == f"w {w} a {a}"
     soft = one_hot(bits)
     for probs, chosen in zip(soft, pair, strict=True):
@@ -56,18 +59,18 @@ def test_strings_and_one_hot_rows_come_back(pair):
         (lambda: FixedBits((2, 2), (1, 2)), "bit-width 1 is not in 2..8"),
         (lambda: FixedBits((2,), (2, 3)), "1 weight widths but 2 activation widths"),
         (
-            lambda: parse_bits("44", "444", 3),
+            lambda: parse_bits("44", "444", NONE),
             "bit string '44' must have 3 digits, one for each layer",
         ),
         (
-            lambda: parse_bits("444", "4x4", 3),
+            lambda: parse_bits("444", "4x4", NONE),
             "bit string '4x4' must have 3 digits, one for each layer",
         ),
         (
-            lambda: parse_bits("²44", "444", 3),
+            lambda: parse_bits("²44", "444", NONE),
             "bit string '²44' must have 3 digits, one for each layer",
         ),
-        (lambda: parse_bits("449", "444", 3), "bit-width 9 is not in 2..8"),
+        (lambda: parse_bits("449", "444", NONE), "bit-width 9 is not in 2..8"),
     ],
 )
 def test_bits_that_make_no_sense_are_refused(make, message):
@@ -148,3 +151,11 @@ def test_entropy():
     assert entropy(jnp.eye(7)).tolist() == [0] * 7
     np.testing.assert_allclose(entropy(jnp.full((1, 7), 1 / 7)), np.log(7), rtol=1e-6)
     assert np.isfinite(jax.grad(lambda p: entropy(p).sum())(jnp.eye(7))).all()
+
+
+def test_digits_of_fixed_layers_may_be_left_out():
+    fixed = (None, (8, 7), None)
+    assert parse_bits("23", "45", fixed) == FixedBits((2, 8, 3), (4, 7, 5))
+    assert parse_bits("283", "45", fixed) == FixedBits((2, 8, 3), (4, 7, 5))
+    with pytest.raises(BitsError, match="'2345' must have 2 or 3 digits"):
+        parse_bits("2345", "45", fixed)

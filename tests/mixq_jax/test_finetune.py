@@ -63,7 +63,9 @@ def test_a_step_keeps_the_types_of_its_state(small_spec, data, warm):
 
     def first() -> loop.TrainState:
         supernet = search.init_state(small_spec, search.SearchConfig(5, 4, seed=1))
-        return finetune.init_state(small_spec, CONFIG, supernet if warm else None)
+        return finetune.init_state(
+            small_spec, CONFIG, loop.variables_of(supernet) if warm else None
+        )
 
     state, rows = jax.eval_shape(first), jax.ShapeDtypeStruct((2, 4), jnp.int32)
     run = loop.scan(finetune.make_step(small_spec, CONFIG, BITS))
@@ -74,7 +76,7 @@ def test_a_step_keeps_the_types_of_its_state(small_spec, data, warm):
 def test_a_warm_start_leaves_the_supernet_usable(small_spec, data):
     """Training consumes the arrays of its first state; they must not be the supernet's own."""
     supernet = search.init_state(small_spec, search.SearchConfig(5, 4, seed=1))
-    warm = finetune.init_state(small_spec, CONFIG, supernet)
+    warm = finetune.init_state(small_spec, CONFIG, loop.variables_of(supernet))
 
     def step(state, batch, hyper):
         return state._replace(step=state.step + 1), state.step
@@ -87,7 +89,7 @@ def test_a_warm_start_has_the_supernets_weights_and_a_fresh_optimiser(small_spec
     config = search.SearchConfig(5, 4, seed=1)
     supernet = search.init_state(small_spec, config)
     supernet = supernet._replace(step=jnp.int32(5))
-    warm = finetune.init_state(small_spec, CONFIG, supernet)
+    warm = finetune.init_state(small_spec, CONFIG, loop.variables_of(supernet))
     assert set(warm.params) == {"net"}
     for name, values in supernet.params["net"].items():
         assert np.array_equal(warm.params["net"][name], values)
