@@ -6,15 +6,15 @@ Both formats of `torch.save`: a zip archive (data.pkl, data/<key>), and before 1
 storage by ("storage", type, key, device, elements).
 """
 
-import pickle
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from mixq_jax.plain_pickle import PLAIN, ForeignGlobalError, PlainUnpickler
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 # Keys under which training programs keep the state dict and the widths of its layers.
@@ -61,7 +61,7 @@ def load(path: Path | str) -> TorchFile:
             file.seek(0)
             document = _read_archive(file) if archive else _read_legacy(file)
         return _select(document)
-    except TorchFileError as error:
+    except (TorchFileError, ForeignGlobalError) as error:
         raise TorchFileError(f"{path}: {error}") from error
     except Exception as error:  # what a damaged pickle makes its reader do is anyone's guess
         raise TorchFileError(
@@ -104,22 +104,12 @@ def _read_legacy(file: BinaryIO) -> Any:
     return document
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds what checkpoints are made of; everything else is refused by its name."""
+class _Unpickler(PlainUnpickler):
+    """Builds what checkpoints are made of, with storages that `storage` provides."""
 
     def __init__(self, file: BinaryIO, storage: Callable[[str, np.dtype, int], np.ndarray]):
-        super().__init__(file, encoding="latin1")
+        super().__init__(file)
         self.storage = storage
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        kind = name.removesuffix("Storage")
-        if module == "torch" and kind in _DTYPES:
-            return np.dtype(_DTYPES[kind])
-        raise TorchFileError(
-            f"holds '{module}.{name}', which is not read: only tensors, numbers and containers are"
-        )
 
     def persistent_load(self, reference: tuple) -> np.ndarray:
         _, dtype, key, _, count, *_ = reference
@@ -137,26 +127,11 @@ def _tensor(
     return np.lib.stride_tricks.as_strided(storage[offset:], size, steps)
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise TorchFileError(f"text is encoded as {encoding}, not as latin1")
-    return text.encode("latin1")
-
-
-_MULTIARRAY = np._core.multiarray
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
+_Unpickler.allowed = PLAIN | {
     ("torch", "Size"): tuple,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _encode,  # how protocol 2 writes bytes
-    **{
-        (module, name): getattr(_MULTIARRAY, name)
-        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
-        for name in ("_reconstruct", "scalar")
-    },
+    **{("torch", f"{kind}Storage"): np.dtype(dtype) for kind, dtype in _DTYPES.items()},
 }
 
 

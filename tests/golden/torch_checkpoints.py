@@ -16,10 +16,9 @@ from torch.nn import functional
 
 FOLDER = Path(__file__).parent / "torch"
 HEIGHT, WIDTH, SIDE = 32, 64, 16
-WEIGHT_UNITS = dict(
-    zip(range(2, 9), (0.996, 0.586, 0.336, 0.190, 0.106, 0.059, 0.032), strict=True)
-)
-ACT_STEPS = dict(zip(range(2, 9), (0.538, 0.3217, 0.185, 0.104, 0.058, 0.033, 0.019), strict=True))
+WIDTHS = range(2, 9)
+WEIGHT_UNITS = dict(zip(WIDTHS, (0.996, 0.586, 0.336, 0.190, 0.106, 0.059, 0.032), strict=True))
+ACT_STEPS = dict(zip(WIDTHS, (0.538, 0.3217, 0.185, 0.104, 0.058, 0.033, 0.019), strict=True))
 
 
 class MixqFamily:
