@@ -60,7 +60,7 @@ def run_simulate(run: Run) -> dict:
 
 def _check_project(run: Run, design: Design) -> None:
     """Raise RunError if OUT/hls is not what OUT/graph gives on this device."""
-    command = "python -m experiments.dacsdc export"
+    command = run.command("export")
     exported = run_folder.read_json(run.out / "export/result.json", command)
     project = hls.emit(design, csim_frames(run))
     if project.digest != exported.get("digest"):

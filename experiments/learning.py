@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stages that learn: search, training at the chosen widths, evaluation."""
+"""Stages that learn: search, and training at the chosen widths."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,33 +15,44 @@ from experiments.progress import bar
 from experiments.run_context import Run, bit_strings, bits_by_layer
 from hw.resources import cost_table
 from mixq_jax import checkpoint, evaluate, export, finetune, loop, pretrained, search
-from mixq_jax.bits import FixedBits, FloatBits, one_hot, pin, read_out
+from mixq_jax.bits import FixedBits, one_hot, pin, read_out
 from mixq_jax.checkpoint import Card
 from mixq_jax.data.augment import light, reference
+from mixq_jax.data.crop import CropConfig
 from mixq_jax.detect import LossGains
 from mixq_jax.model import uniform_bits
 from mixq_jax.optim import OptimConfig
 from mixq_jax.spec import conv_groups
 from mixq_jax.surrogate import expected_cost, normalised
 
-AUGMENT = {"light": light, "reference": reference}
-IOU_FRAMES = 200  # of the test split, for the curve during training
-IOU_POINTS = 12
-SHOWN_FRAMES = 12
+AUGMENT = {"light": light, "reference": reference, "crop": CropConfig}
+SCORED_IMAGES = 200  # of the test split, for the curve during training
+SCORE_POINTS = 12
 
 
 def optimiser(run: Run) -> OptimConfig:
-    """Return the optimiser of the preset."""
+    """Return the optimiser of the preset, as training uses it."""
     preset = run.preset
     return OptimConfig(
         name=preset.optimiser,
         learning_rate=preset.learning_rate,
-        bias_factor=2.0 if preset.optimiser == "sgd" else 1.0,
+        momentum=preset.momentum,
+        weight_decay=preset.weight_decay,
+        bias_factor=preset.bias_factor,
         bias_warmup_steps=preset.bias_warmup_steps,
-        final_factor=0.001 if preset.optimiser == "sgd" else 0.01,
+        final_factor=preset.final_factor,
         alpha_learning_rate=preset.alpha_learning_rate,
         alpha_warmup_steps=preset.alpha_warmup_steps,
+        alpha_weight_decay=preset.alpha_weight_decay,
+        alpha_final_factor=preset.alpha_final_factor,
     )
+
+
+def search_optimiser(run: Run) -> OptimConfig:
+    """Return the optimiser of the preset, as the search uses it."""
+    rate = run.preset.search_learning_rate
+    config = optimiser(run)
+    return config if rate is None else replace(config, learning_rate=rate)
 
 
 def search_config(run: Run) -> search.SearchConfig:
@@ -51,7 +62,7 @@ def search_config(run: Run) -> search.SearchConfig:
         batch=preset.search_batch,
         seed=run.options.seed,
         relaxation=preset.relaxation,
-        optim=optimiser(run),
+        optim=search_optimiser(run),
         augment=AUGMENT[preset.augment](),
         gains=LossGains(box=preset.box_gain),
     )
@@ -185,7 +196,7 @@ def _search_lines(first: int, metrics: search.SearchMetrics, resources, argmax_c
 
 
 def run_train(run: Run) -> dict:
-    """Train at the chosen widths: OUT/train/{checkpoint, metrics.jsonl, iou.jsonl}."""
+    """Train at the chosen widths: OUT/train/{checkpoint, metrics.jsonl, score.jsonl}."""
     folder, bits = run.out / "train", run.chosen_bits()
     config = train_config(run)
     warm = run.preset.warm_start and run.options.wbits is None and run.init_file is None
@@ -195,8 +206,8 @@ def run_train(run: Run) -> dict:
         start = pretrained.to_variables(run.spec, run.init_file.tensors)
     state = finetune.init_state(run.spec, config, start)
     state = _resume(run, folder, train_card(run, bits), state)
-    sample = run.test_data.head(IOU_FRAMES)
-    every = max(config.steps // IOU_POINTS, run.preset.chunk)
+    sample = run.test_data.head(SCORED_IMAGES)
+    every = max(config.steps // SCORE_POINTS, run.preset.chunk)
 
     def record(
         state: loop.TrainState, first: int, metrics: finetune.TrainMetrics
@@ -204,8 +215,8 @@ def run_train(run: Run) -> dict:
         step = int(state.step)
         if first // every != step // every or step == config.steps:
             predict = evaluate.predictor(run.spec, loop.variables_of(state), bits)
-            iou = evaluate.detections(run.spec, predict, sample).mean_iou
-            run_folder.append_lines(folder / "iou.jsonl", [{"step": step, "iou": iou}])
+            score = evaluate.evaluated(run.spec, predict, sample).score
+            run_folder.append_lines(folder / "score.jsonl", [{"step": step, "score": score}])
         lines = [{"step": first + i, **_row(metrics, i)} for i in range(len(metrics.total))]
         return lines, f"loss {lines[-1]['total']:.2f}"
 
@@ -217,51 +228,6 @@ def run_train(run: Run) -> dict:
         "warm_start": supernet is not None,
         "steps": config.steps,
     }
-
-
-def run_test(run: Run) -> dict:
-    """Evaluate float, quantised and integer network; sample detections: OUT/test/detections.npz."""
-    bits, variables = run.chosen_bits(), trained_variables(run)
-    graph = export.to_graph(run.spec, bits, variables)
-    data, spec = run.test_data, run.spec
-    # The float weights behind the quantised ones, no quantiser anywhere, their own statistics.
-    unquantised = evaluate.recalibrated(spec, variables, FloatBits(), run.train_data)
-    networks = {
-        "float": evaluate.predictor(spec, unquantised, FloatBits()),
-        "quant": evaluate.predictor(spec, variables, bits),
-        "integer": evaluate.integer_predictor(graph),
-    }
-    found = {}
-    with bar("test", len(networks)) as advance:
-        for done, (name, predict) in enumerate(networks.items(), 1):
-            found[name] = evaluate.detections(spec, predict, data)
-            advance(done, note=f"{name} IoU {found[name].mean_iou:.4f}")
-    integer = export.integer_bits(spec, bits, variables)
-    differences = evaluate.code_differences(spec, variables, bits, integer, data.images[:8])
-    iou = {name: result.mean_iou for name, result in found.items()}
-    iou["constant_box"] = evaluate.constant_box_iou(run.train_data, data)
-    shown = _spread(found["integer"].iou, SHOWN_FRAMES)
-    (run.out / "test").mkdir(parents=True, exist_ok=True)
-    np.savez(
-        run.out / "test/detections.npz",
-        images=data.images[shown],
-        truth=data.boxes[shown],
-        predicted=found["integer"].boxes[shown],
-        iou=found["integer"].iou[shown],
-        confidence=found["integer"].confidence[shown],
-    )
-    return {
-        "frames": len(data.images),
-        "iou": iou,
-        "iou_error": {name: result.iou_error for name, result in found.items()},
-        "differences": {name: list(pair) for name, pair in differences.items()},
-    }
-
-
-def _spread(iou: np.ndarray, count: int) -> np.ndarray:
-    """Return rows at even quantiles of the IoU, best first: a fair sample, not the best ones."""
-    order = np.argsort(-iou, kind="stable")
-    return order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)]
 
 
 def trained_variables(run: Run) -> dict:
@@ -290,5 +256,5 @@ def _resume(run: Run, folder: Path, card: Card, state: loop.TrainState) -> loop.
     else:
         checkpoint.clear(folder / "checkpoint")
     run_folder.keep_lines_before(folder / "metrics.jsonl", int(state.step))
-    run_folder.keep_lines_before(folder / "iou.jsonl", int(state.step) + (saved is not None))
+    run_folder.keep_lines_before(folder / "score.jsonl", int(state.step) + (saved is not None))
     return state

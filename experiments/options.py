@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of `python -m experiments.dacsdc`: frozen dataclasses, plain values, no heavy imports."""
+"""Options of the programs: frozen dataclasses, plain values, no heavy imports."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 class OptionError(ValueError):
@@ -32,116 +32,41 @@ class Preset:
     alpha_learning_rate: float
     alpha_warmup_steps: int
     bias_warmup_steps: int
-    augment: Literal["light", "reference"]
+    augment: Literal["light", "reference", "crop"]
     relaxation: Literal["softmax", "gumbel", "gumbel_hard"]
     tau_first: float
     tau_last: float
     lam: float
     quantiser: Literal["ours", "mixq", "dorefa", "contest"]
-    box_gain: float  # of the loss's box term; published 3.54
     warm_start: bool
     csim_frames: int
     chunk: int = 25  # steps a dispatch: the granularity of progress, checkpoints and interrupts
-
-
-PRESETS = {
-    # Everything real but tiny: two layers' worth of work, seconds a stage.
-    "smoke": Preset(
-        height=48,
-        width=96,
-        slim=4,
-        train_frames=64,
-        test_frames=32,
-        search_steps=12,
-        search_batch=8,
-        train_steps=20,
-        train_batch=8,
-        optimiser="adam",
-        learning_rate=2e-3,
-        alpha_learning_rate=0.05,
-        alpha_warmup_steps=2,
-        bias_warmup_steps=0,
-        augment="light",
-        relaxation="softmax",
-        tau_first=1.0,
-        tau_last=0.5,
-        lam=1e-3,
-        quantiser="ours",
-        box_gain=17.7,
-        warm_start=True,
-        csim_frames=2,
-        chunk=4,
-    ),
-    # Minutes on two cores. Adam, because hundreds of steps are too few for the published SGD; five
-    # times the box gain, because boxes of ten pixels live by their last pixel.
-    "demo": Preset(
-        height=80,
-        width=160,
-        slim=1,
-        train_frames=4000,
-        test_frames=400,
-        search_steps=400,
-        search_batch=16,
-        train_steps=1100,
-        train_batch=16,
-        optimiser="adam",
-        learning_rate=5e-3,
-        alpha_learning_rate=0.02,
-        alpha_warmup_steps=100,
-        bias_warmup_steps=0,
-        augment="light",
-        relaxation="gumbel",
-        tau_first=2.0,
-        tau_last=0.3,
-        lam=5e-3,
-        quantiser="ours",
-        box_gain=17.7,
-        warm_start=True,
-        csim_frames=4,
-    ),
-    # The published recipe on 160x320: 35 epochs of search, 200 of training for 74 800 frames
-    # (80 % of the contest's 93 520) in batches of 64, plain softmax, SGD, cd = 1e-5.
-    "paper": Preset(
-        height=160,
-        width=320,
-        slim=1,
-        train_frames=8000,
-        test_frames=1000,
-        search_steps=35 * 1169,
-        search_batch=64,
-        train_steps=200 * 1169,
-        train_batch=64,
-        optimiser="sgd",
-        learning_rate=0.01,
-        alpha_learning_rate=0.01,
-        alpha_warmup_steps=0,
-        bias_warmup_steps=3 * 1169,
-        augment="reference",
-        relaxation="softmax",
-        tau_first=1.0,
-        tau_last=1.0,
-        lam=4e-5,
-        quantiser="mixq",
-        box_gain=3.54,
-        warm_start=False,
-        csim_frames=4,
-        chunk=50,
-    ),
-}
+    box_gain: float = 3.54  # of a detection loss's box term; the published one
+    search_learning_rate: float | None = None  # if it differs in the search
+    momentum: float = 0.937
+    weight_decay: float = 0.0
+    bias_factor: float = 1.0  # rate of biases over that of weights
+    final_factor: float = 0.01  # what is left of the rate at the end
+    alpha_weight_decay: float = 4.84e-4
+    alpha_final_factor: float = 0.1
 
 
 @dataclass(frozen=True)
-class Options:
-    """Options of every stage. Left-out values come from the preset."""
+class RunOptions:
+    """Options of every program and stage. Left-out values come from the preset.
+
+    `program` is what follows `python -m experiments.`, `presets` what --preset chooses from.
+    """
+
+    program: ClassVar[str]
+    presets: ClassVar[dict[str, Preset]]
 
     preset: str = "demo"
-    """smoke (a minute), demo (minutes, 80x160), paper (160x320, the published recipe)."""
-    net: Literal["ultranet", "ultranet_bypass", "skynet", "skynet_k5"] = "ultranet"
-    """The network (SkyNet: depthwise and pointwise; bypass: a branch around three layers)."""
-    out: Path = Path("runs/dacsdc")
+    """smoke (a minute), demo (minutes), paper (the published recipe)."""
+    out: Path = Path("runs/out")
     """Folder of the run: checkpoints, metrics, graph/, hls/, report.json, report.html."""
     data: Path | None = None
-    """DAC-SDC folder (jpg + Pascal-VOC xml). Default: a generated set, cached."""
+    """Folder of the data set."""
     cache: Path = Path("runs/cache")
     """Folder that keeps generated frames, decoded frames and compiled programs."""
     device: str = "xczu3eg"
@@ -164,8 +89,6 @@ class Options:
     """Steps of the search."""
     train_steps: int | None = None
     """Steps of the training at the chosen widths."""
-    box_gain: float | None = None
-    """Gain of the loss's box term (published: 3.54)."""
     warm_start: bool | None = None
     """Start training from the supernet's weights instead of from scratch."""
     wbits: str | None = None
@@ -176,6 +99,8 @@ class Options:
     """PyTorch checkpoint (.pt) to test, or to train on from."""
     quantiser: Literal["ours", "mixq", "dorefa", "contest"] | None = None
     """Number formats: ours, DeepBurning-MixQ's, its DoReFa baselines', the contest teams'."""
+    json: bool = False
+    """Print what `test` found as one JSON object."""
 
     @property
     def needs_search(self) -> bool:
@@ -184,14 +109,14 @@ class Options:
 
     def resolved(self) -> Preset:
         """Return the preset with the given values put in; OptionError for impossible ones."""
-        if self.preset not in PRESETS:
-            raise OptionError(f"--preset {self.preset}: unknown; choose {', '.join(PRESETS)}")
+        if self.preset not in self.presets:
+            raise OptionError(f"--preset {self.preset}: unknown; choose {', '.join(self.presets)}")
         given = {
             field.name: getattr(self, field.name)
             for field in fields(Preset)
             if getattr(self, field.name, None) is not None
         }
-        preset = replace(PRESETS[self.preset], **given)
+        preset = replace(self.presets[self.preset], **given)
         _check(self, preset)
         return preset
 
@@ -209,7 +134,7 @@ RANGES = {
 }
 
 
-def _check(options: Options, preset: Preset) -> None:
+def _check(options: RunOptions, preset: Preset) -> None:
     for name, (low, high) in RANGES.items():
         value = getattr(preset if hasattr(preset, name) else options, name)
         if not low <= value <= high:  # neither is NaN

@@ -6,7 +6,8 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.options import OptionError, Options
+from experiments.detection_options import DetectionOptions
+from experiments.options import OptionError, RunOptions
 from experiments.progress import bar
 from experiments.run_context import Run
 from hw import dse, hls
@@ -21,11 +22,13 @@ HEIGHT, WIDTH = 160, 320  # what all published networks of the contest were trai
 FRAMES_PER_CALL = 10  # in C simulation, where FIFOs are unbounded
 
 
-def run_pretrained(options: Options) -> dict:
+def run_pretrained(options: RunOptions) -> dict:
     """Return the mean IoU of the quantised, the integer and the C-simulated network on all frames.
 
     By both conventions: sides of xmax - xmin, and of xmax - xmin + 1 ("inclusive").
     """
+    if not isinstance(options, DetectionOptions):
+        raise OptionError("test --init: measures detectors; for others give --init to `train`")
     if options.data is None:
         raise OptionError("--init: give the frames to test on with --data")
     run = Run(options, replace(options.resolved(), height=HEIGHT, width=WIDTH))
@@ -39,13 +42,13 @@ def run_pretrained(options: Options) -> dict:
     with bar("test", 3) as advance:
         quantised = evaluate.predictor(spec, variables, bits)
         found["quant"] = evaluate.detections(spec, quantised, data)
-        advance(1, note=f"quantised IoU {found['quant'].mean_iou:.4f}")
+        advance(1, note=f"quantised IoU {found['quant'].score:.4f}")
         integers = _integers(graph, data.images)
         found["integer"] = evaluate.detections_of(spec, integers * graph.output.scale, data)
-        advance(2, note=f"integer IoU {found['integer'].mean_iou:.4f}")
+        advance(2, note=f"integer IoU {found['integer'].score:.4f}")
         simulated = _simulated(graph, run.device, options.clock_mhz, data.images)
         found["csim"] = evaluate.detections_of(spec, simulated * graph.output.scale, data)
-        advance(3, note=f"C simulation IoU {found['csim'].mean_iou:.4f}")
+        advance(3, note=f"C simulation IoU {found['csim'].score:.4f}")
     sizes = np.array([(s.width, s.height) for s in dacsdc.scan(options.data)], np.float32)
     inclusive = {
         name: evaluate.inclusive_iou(one.boxes, data.boxes, sizes) for name, one in found.items()
@@ -55,7 +58,7 @@ def run_pretrained(options: Options) -> dict:
         "quantiser": run.quantiser,
         "bits": str(bits),
         "frames": len(data.images),
-        "iou": {name: one.mean_iou for name, one in found.items()},
+        "iou": {name: one.score for name, one in found.items()},
         "iou_inclusive": {name: float(values.mean()) for name, values in inclusive.items()},
         "csim_values": simulated.size,
         "csim_mismatches": int((simulated != integers).sum()),

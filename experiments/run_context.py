@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the stages of one run share: options made concrete, data, network, run card."""
 
-import hashlib
-import os
 import platform
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -12,19 +10,24 @@ from pathlib import Path
 import jax
 
 from experiments import run_folder
-from experiments.options import OptionError, Options, Preset
-from experiments.progress import bar
+from experiments.classification_options import ClassificationOptions
+from experiments.data import check_folder, data_folder, load_split
+from experiments.detection_options import DetectionOptions
+from experiments.options import OptionError, Preset, RunOptions
 from hw.device import Device, device
 from hw.hls import toolchain
 from mixq_jax import torch_file
 from mixq_jax.bits import BitsError, FixedBits, parse_bits
-from mixq_jax.data import DataError, dacsdc, synthetic
 from mixq_jax.data.dacsdc import Dataset
+from mixq_jax.data.labelled import Labelled
 from mixq_jax.model import uniform_bits
-from mixq_jax.nets import detector
+from mixq_jax.nets import detector, vgg
+from mixq_jax.nets.baselines import QUANTISERS
 from mixq_jax.spec import NetSpec
+from mixq_jax.task import score_name
 from mixq_jax.torch_file import TorchFile
 
+NOT_RECORDED = ("resume", "out", "cache", "json")
 PACKAGES = ("mixq-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "hls4ml")
 
 
@@ -32,7 +35,7 @@ PACKAGES = ("mixq-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "n
 class Run:
     """Options and everything derived from them; data are decoded on first use."""
 
-    options: Options
+    options: RunOptions
     preset: Preset
 
     @property
@@ -42,7 +45,15 @@ class Run:
     @cached_property
     def spec(self) -> NetSpec:
         preset = self.preset
-        return detector(self.options.net, preset.height, preset.width, self.quantiser, preset.slim)
+        match self.options:
+            case DetectionOptions(net=net):
+                return detector(net, preset.height, preset.width, self.quantiser, preset.slim)
+            case ClassificationOptions(dataset=dataset):
+                channels = tuple(count // preset.slim for count in vgg.CHANNELS)
+                planes = 1 if dataset == "mnist" else 3
+                quant = QUANTISERS[self.quantiser]
+                return vgg.vgg_tiny(preset.height, quant, channels, image_channels=planes)
+        raise AssertionError(f"no network for {type(self.options).__name__}")
 
     @cached_property
     def init_file(self) -> TorchFile | None:
@@ -64,46 +75,16 @@ class Run:
         return device(self.options.device)
 
     @cached_property
-    def train_data(self) -> Dataset:
-        return self._data("train")
+    def train_data(self) -> Dataset | Labelled:
+        return load_split(self.options, self.preset, "train")
 
     @cached_property
-    def test_data(self) -> Dataset:
-        return self._data("test")
+    def test_data(self) -> Dataset | Labelled:
+        return load_split(self.options, self.preset, "test")
 
-    @cached_property
-    def data_folder(self) -> Path:
-        """The given folder, or the generated set (written on first use)."""
-        if self.options.data is not None:
-            return self.options.data
-        config = synthetic.SyntheticConfig(
-            height=self.preset.height,
-            width=self.preset.width,
-            train_frames=self.preset.train_frames,
-            test_frames=self.preset.test_frames,
-        )
-        name = hashlib.sha256(repr(config).encode()).hexdigest()[:12]
-        folder = self.options.cache / f"generated-{self.preset.height}x{self.preset.width}-{name}"
-        with bar("generate data") as advance:
-            synthetic.generate(folder, config, workers=os.cpu_count() or 1, progress=advance)
-        return folder
-
-    def _data(self, split: str) -> Dataset:
-        folder = self.data_folder
-        try:
-            with bar(f"load {split} frames") as advance:
-                return dacsdc.load(
-                    folder,
-                    self.preset.height,
-                    self.preset.width,
-                    split,
-                    cache=self.options.cache,
-                    progress=advance,
-                )
-        except DataError as error:
-            if self.options.data is not None:
-                raise
-            raise run_folder.RunError(f"generated data: {error}; or delete {folder}") from error
+    def command(self, stage: str) -> str:
+        """Return the command line of a stage, for messages."""
+        return f"python -m experiments.{self.options.program} {stage}"
 
     def check(self, simulates: bool) -> None:
         """Fail early, before minutes of work, on what only a later stage would notice."""
@@ -112,10 +93,7 @@ class Run:
             toolchain.find()
         if self.options.wbits is not None or self.options.init is not None:
             self.chosen_bits()
-        if self.options.data is not None and not self.options.data.is_dir():
-            raise OptionError(
-                f"--data {self.options.data}: no such folder; give the DAC-SDC folder or leave out"
-            )
+        check_folder(self.options)
 
     def recorded_options(self) -> dict:
         """Return the options that decide results, as JSON values."""
@@ -123,9 +101,7 @@ class Run:
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(self.options).items()
         }
-        return {
-            key: value for key, value in options.items() if key not in ("resume", "out", "cache")
-        }
+        return {key: value for key, value in options.items() if key not in NOT_RECORDED}
 
     def chosen_bits(self) -> FixedBits:
         """Return the widths given by options, else of --init, else those the search found.
@@ -140,24 +116,24 @@ class Run:
             return given_bits(
                 replace(self.options, wbits=file.w_bits, abits=file.a_bits), self.spec
             )
-        found = run_folder.read_json(
-            self.out / "search/result.json", "python -m experiments.dacsdc search"
-        )
+        found = run_folder.read_json(self.out / "search/result.json", self.command("search"))
         try:
             return parse_bits(str(found.get("w")), str(found.get("a")), self.spec.fixed_bits)
         except BitsError as error:
             raise run_folder.RunError(
                 f"{self.out / 'search/result.json'} holds no widths ({error}); "
-                "run `python -m experiments.dacsdc search` again"
+                f"run `{self.command('search')}` again"
             ) from error
 
     def write_card(self) -> None:
         """Write OUT/run.json: the whole configuration and the versions it ran with."""
-        generated = self.options.data is None
+        generated = self.options.data is None and isinstance(self.options, DetectionOptions)
         run_folder.write_json(
             self.out / "run.json",
             {
-                "schema": 1,
+                "schema": 2,
+                "program": self.options.program,
+                "score": score_name(self.spec),
                 "preset": self.options.preset,
                 "options": self.recorded_options(),
                 "recipe": asdict(self.preset),
@@ -179,7 +155,9 @@ class Run:
                     "clock_mhz": self.options.clock_mhz,
                 },
                 "data": {
-                    "source": "generated" if generated else str(self.options.data),
+                    "source": "generated" if generated else str(data_folder(self.options)),
+                    "note": getattr(self.test_data, "note", ""),
+                    "classes": list(getattr(self.test_data, "classes", ())),
                     "train_frames": len(self.train_data.images),
                     "test_frames": len(self.test_data.images),
                 },
@@ -187,7 +165,7 @@ class Run:
         )
 
 
-def given_bits(options: Options, spec: NetSpec) -> FixedBits:
+def given_bits(options: RunOptions, spec: NetSpec) -> FixedBits:
     """Return the widths of --wbits and --abits; OptionError if they do not fit the network."""
     w, a = options.wbits, options.abits
     try:

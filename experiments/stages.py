@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from experiments import run_folder
 from experiments.run_context import Run
 
-_RECIPE = ("preset", "net", "quantiser", "data", "seed", "box_gain")
+_RECIPE = ("preset", "net", "quantiser", "data", "seed", "box_gain", "dataset")
 _CHOICE = (*_RECIPE, "search_steps", "relaxation", "lam", "tau_first", "tau_last")
 # What is trained may go to any device, but the widths were searched for the DSPs of one.
 _TRAINING = (*_CHOICE, "train_steps", "warm_start", "wbits", "abits", "init")
@@ -28,7 +28,7 @@ FOLDERS = tuple(name for stage in DECIDING_OPTIONS for name in OUTPUTS.get(stage
 def decided_by(run: Run, stage: str) -> dict:
     """Return the options that decide the result of `stage`, as JSON values."""
     recorded = run.recorded_options()
-    return {name: recorded[name] for name in DECIDING_OPTIONS[stage]}
+    return {name: recorded[name] for name in DECIDING_OPTIONS[stage] if name in recorded}
 
 
 def finished(run: Run, stage: str) -> bool:
@@ -60,9 +60,7 @@ def check_predecessor(run: Run, stage: str) -> None:
     if not finished(run, needed):
         needs = (f"{needed}/result.json", *OUTPUTS.get(needed, ()))
         gone = next((name for name in needs if not (run.out / name).exists()), needs[0])
-        raise run_folder.RunError(
-            f"{run.out / gone} is missing; run `python -m experiments.dacsdc {needed}` first"
-        )
+        raise run_folder.RunError(f"{run.out / gone} is missing; run `{run.command(needed)}` first")
 
 
 def replaced_by(stage: str, keep_own: bool) -> Iterator[str]:

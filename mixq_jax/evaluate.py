@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluation: mean IoU of the float, the quantised and the integer network; how far they differ."""
+"""Evaluation: mean IoU or accuracy of the float, the quantised and the integer network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +11,13 @@ import numpy as np
 from jax import Array
 
 from hw.ir import Graph
-from mixq_jax import detect, model
+from mixq_jax import classify, detect, model
 from mixq_jax.bits import FixedBits, FloatBits
 from mixq_jax.data.dacsdc import Dataset
+from mixq_jax.data.labelled import Labelled
 from mixq_jax.integer import executor
 from mixq_jax.loop import batch_rows
-from mixq_jax.spec import NetSpec
+from mixq_jax.spec import ClassifyHead, DetectHead, NetSpec
 
 Predict = Callable[[np.ndarray], jax.Array]  # uint8 [N, H, W, C] -> head output [N, gh, gw, M]
 
@@ -30,13 +31,33 @@ class Detections:
     iou: np.ndarray
 
     @property
-    def mean_iou(self) -> float:
+    def score(self) -> float:
+        """Return the mean IoU."""
         return float(self.iou.mean())
 
     @property
-    def iou_error(self) -> float:
-        """Return the standard error of `mean_iou`: how far another draw of frames may lead."""
+    def score_error(self) -> float:
+        """Return the standard error of `score`: how far another draw of frames may lead."""
         return float(self.iou.std() / len(self.iou) ** 0.5)
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Predicted classes `[N]`, their softmax probability `[N]`, whether they are right `[N]`."""
+
+    labels: np.ndarray
+    confidence: np.ndarray
+    right: np.ndarray
+
+    @property
+    def score(self) -> float:
+        """Return the top-1 accuracy."""
+        return float(self.right.mean())
+
+    @property
+    def score_error(self) -> float:
+        """Return the standard error of `score`: how far another draw of images may lead."""
+        return float(self.right.std() / len(self.right) ** 0.5)
 
 
 def predictor(spec: NetSpec, variables: dict, bits: FloatBits | FixedBits) -> Predict:
@@ -50,7 +71,7 @@ def _infer(spec: NetSpec, bits: FloatBits | FixedBits, variables: dict, images: 
 
 
 def recalibrated(
-    spec: NetSpec, variables: dict, bits: model.Bits, data: Dataset, batches: int = 60
+    spec: NetSpec, variables: dict, bits: model.Bits, data: Dataset | Labelled, batches: int = 60
 ) -> dict:
     """Return variables whose batch norm statistics were gathered at `bits`, batches of 32.
 
@@ -111,6 +132,34 @@ def inclusive_iou(boxes: np.ndarray, truth: np.ndarray, sizes: np.ndarray) -> np
 @partial(jax.jit, static_argnums=0)
 def _decode(spec: NetSpec, output: Array) -> tuple[Array, Array]:
     return detect.decode(spec, output)
+
+
+def decisions(spec: NetSpec, predict: Predict, data: Labelled, batch: int = 200) -> Decisions:
+    """Run `predict` over a labelled set in batches (the last one may be smaller)."""
+    starts = range(0, len(data.images), batch)
+    outputs = [jax.device_get(predict(data.images[at : at + batch])) for at in starts]
+    scores = jnp.asarray(np.concatenate(outputs), jnp.float32)
+    labels = np.asarray(classify.decide(scores))
+    confidence = np.asarray(jax.nn.softmax(scores[:, 0, 0]).max(-1))
+    return Decisions(labels, confidence, labels == data.labels)
+
+
+def evaluated(spec: NetSpec, predict: Predict, data: Dataset | Labelled) -> Detections | Decisions:
+    """Run `predict` over a data set and return what its head says, with a score for each image."""
+    match spec.head:
+        case DetectHead():
+            return detections(spec, predict, data)
+        case ClassifyHead():
+            return decisions(spec, predict, data)
+
+
+def constant_score(spec: NetSpec, train: Dataset | Labelled, test: Dataset | Labelled) -> float:
+    """Return the score of one answer for all images, the best that the training set suggests."""
+    match spec.head:
+        case DetectHead():
+            return constant_box_iou(train, test)
+        case ClassifyHead():
+            return float((test.labels == np.bincount(train.labels).argmax()).mean())
 
 
 def constant_box_iou(train: Dataset, test: Dataset) -> float:

@@ -9,6 +9,11 @@ from mixq_jax import classify, detect
 from mixq_jax.spec import ClassifyHead, DetectHead, NetSpec
 
 
+def score_name(spec: NetSpec) -> str:
+    """Return what `evaluate` measures: "iou" or "accuracy"."""
+    return "iou" if isinstance(spec.head, DetectHead) else "accuracy"
+
+
 class TaskLoss(NamedTuple):
     """The loss and what it is made of (or other figures of the batch), by name."""
 

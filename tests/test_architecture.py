@@ -140,10 +140,12 @@ def test_hw_never_imports_jax():
 def test_help_is_light():
     code = (
         "import sys, contextlib, io\n"
-        "from experiments.dacsdc import main\n"
+        "from experiments.command_line import main\n"
+        "from experiments import cifar, dacsdc\n"
         "with contextlib.redirect_stdout(io.StringIO()):\n"
-        "    try: main(['--help'])\n"
-        "    except SystemExit: pass\n"
+        "    for module in (cifar, dacsdc):\n"
+        "        try: main(module.PROGRAM, ['--help'])\n"
+        "        except SystemExit: pass\n"
         "print([m for m in ('jax', 'matplotlib', 'numpy', 'flax') if m in sys.modules])"
     )
     assert run_python(code) == "[]"

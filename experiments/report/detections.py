@@ -7,19 +7,19 @@ import io
 import numpy as np
 
 from experiments.report.elements import Markup, tag
-from experiments.report.record import Detections
+from experiments.report.record import Samples
 
 JPEG_QUALITY = 88
 ZOOM = 3.0  # side of the enlarged square over the longer side of the labelled box
 LEAST_SIDE = 20.0  # pixels of the enlarged square
 
 
-def shots(found: Detections) -> list[Markup]:
+def shots(found: Samples) -> list[Markup]:
     """Return one figure a frame: the frame, the enlarged surroundings of its label, the scores."""
     return [_shot(found, index) for index in range(len(found.images))]
 
 
-def _shot(found: Detections, index: int) -> Markup:
+def _shot(found: Samples, index: int) -> Markup:
     image = found.images[index]
     height, width = image.shape[:2]
     scale = np.array([width, height, width, height], float)
@@ -31,7 +31,7 @@ def _shot(found: Detections, index: int) -> Markup:
         *_box(predicted, "prediction"),
         id=f"frame{index}",
     )
-    iou, confidence = float(found.iou[index]), float(found.confidence[index])
+    iou, confidence = float(found.score[index]), float(found.confidence[index])
     label = f"IoU {iou:.2f}"
     frame = tag("svg", scene, view_box=f"0 0 {width} {height}", role="img", aria_label=label)
     zoom = tag("svg", tag("use", href=f"#frame{index}"), view_box=_around(truth, width, height))

@@ -5,7 +5,7 @@ from typing import Any
 
 from experiments.report.record import STAGES, RunRecord
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def report_document(record: RunRecord) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def report_document(record: RunRecord) -> dict[str, Any]:
     search, train, test, export, simulate = (record.result(stage) for stage in STAGES)
     return {
         "schema": SCHEMA,
-        **{key: record.run[key] for key in ("preset", "options", "recipe", "versions")},
+        **{key: record.run[key] for key in ("program", "preset", "options", "recipe", "versions")},
         **{key: record.run[key] for key in ("network", "device", "data")},
         "missing": list(record.missing),
         "seconds": {stage: _part(record.result(stage), "seconds") for stage in STAGES},
@@ -26,8 +26,8 @@ def report_document(record: RunRecord) -> dict[str, Any]:
         "cost": _part(search, "cost"),
         "reference_cost": _part(search, "reference_cost"),
         "warm_start": _part(train, "warm_start"),
-        "iou": _part(test, "iou"),
-        "iou_error": _part(test, "iou_error"),
+        record.score_name: _part(test, "score"),
+        f"{record.score_name}_error": _part(test, "score_error"),
         "test_frames": _part(test, "frames"),
         "differences": _part(test, "differences"),
         "export": export and {key: export[key] for key in ("files", "bytes", "digest")},

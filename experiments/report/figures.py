@@ -55,15 +55,15 @@ def loss_curves(step: np.ndarray, losses: Mapping[str, np.ndarray]) -> str:
     return drawn.getvalue()
 
 
-def iou_curve(step: np.ndarray, iou: np.ndarray, lines: Mapping[str, float]) -> str:
-    """Draw IoU [E] against the step, and horizontal `lines` to compare with."""
+def score_curve(step: np.ndarray, score: np.ndarray, name: str, lines: Mapping[str, float]) -> str:
+    """Draw a score [E] in 0..1 against the step, and horizontal `lines` to compare with."""
     with _drawing() as (axes, drawn):
         points = {"marker": "o", "markersize": 3, "clip_on": False}
-        axes.plot(step, iou, color=colours.BLUE, label="training", **points)
-        for (name, value), dash in zip(lines.items(), ("--", ":"), strict=False):
-            axes.axhline(value, color=colours.VERMILION, linestyle=dash, linewidth=1, label=name)
+        axes.plot(step, score, color=colours.BLUE, label="training", **points)
+        for (label, value), dash in zip(lines.items(), ("--", ":"), strict=False):
+            axes.axhline(value, color=colours.VERMILION, linestyle=dash, linewidth=1, label=label)
         axes.set_ylim(0, 1)
-        _finish(axes, np.append(0, step), "IoU")
+        _finish(axes, np.append(0, step), name)
     return drawn.getvalue()
 
 

@@ -19,6 +19,7 @@ from experiments.report.elements import (
     tag,
 )
 from experiments.report.record import RunRecord
+from experiments.report.words import WORDS
 
 
 class Headline(NamedTuple):
@@ -43,6 +44,7 @@ def _card(
 ) -> Markup:
     result = record.result(stage)
     shown = Headline("–", f"{stage} has not finished") if result is None else make(record, result)
+    label = label.format(score=WORDS[record.score_name].score)
     return tag(
         "div",
         tag("p", label, " ", chip(evidence), class_="label"),
@@ -52,14 +54,14 @@ def _card(
     )
 
 
-def _integer_iou(_: RunRecord, test: Mapping[str, Any]) -> Headline:
-    iou = test["iou"]
+def _integer_score(record: RunRecord, test: Mapping[str, Any]) -> Headline:
+    score, words = test["score"], WORDS[record.score_name]
     note = (
-        f"float {iou['float']:.3f} · quantised {iou['quant']:.3f} · "
-        f"constant box {iou['constant_box']:.3f} · {count(test['frames'])} frames"
+        f"float {score['float']:.3f} · quantised {score['quant']:.3f} · "
+        f"{words.constant} {score['constant']:.3f} · {count(test['frames'])} {words.images}"
     )
-    error = tag("small", f" ± {test['iou_error']['integer']:.3f}")
-    return Headline(join((f"{iou['integer']:.3f}", error)), note)
+    error = tag("small", f" ± {test['score_error']['integer']:.3f}")
+    return Headline(join((f"{score['integer']:.3f}", error)), note)
 
 
 def _throughput(record: RunRecord, simulate: Mapping[str, Any]) -> Headline:
@@ -96,7 +98,7 @@ def _saving(record: RunRecord, search: Mapping[str, Any]) -> Headline:
 
 
 HEADLINES = (
-    ("Integer IoU", "measured", "test", _integer_iou),
+    ("Integer {score}", "measured", "test", _integer_score),
     ("Frames a second", "model", "simulate", _throughput),
     ("DSP slices", "model", "simulate", _dsp),
     ("Mismatches", "C simulation", "simulate", _mismatches),

@@ -4,6 +4,7 @@
 from collections.abc import Callable, Mapping
 
 from experiments.report import colours, figures
+from experiments.report.answers import answers
 from experiments.report.detections import shots
 from experiments.report.document import chosen_bits
 from experiments.report.elements import (
@@ -23,15 +24,11 @@ from experiments.report.elements import (
     table,
     tag,
 )
-from experiments.report.record import RunRecord, SearchTrace
+from experiments.report.record import RunRecord, SearchTrace, TrainTrace
+from experiments.report.words import WORDS, Words
 
 COSTS = {"dsp": "DSP work", "bitops": "Bit operations", "bram": "On-chip memory"}
-NETWORKS = {
-    "float": "float",
-    "quant": "quantised",
-    "integer": "integer",
-    "constant_box": "constant box",
-}
+NETWORKS = {"float": "float", "quant": "quantised", "integer": "integer"}
 
 
 def bits_section(record: RunRecord) -> Markup | None:
@@ -138,22 +135,22 @@ def _costs(trace: SearchTrace, references: Mapping[str, Mapping[str, float]]) ->
 
 
 def training_section(record: RunRecord) -> Markup | None:
-    """Show losses and IoU during training, and the IoU of every form of the network."""
+    """Show losses and score during training, and the score of every form of the network."""
     trace, result, test = record.train, record.result("train"), record.result("test")
     if trace is None and test is None:
         return None
-    cards = []
+    words, cards = WORDS[record.score_name], []
     if trace is not None:
         cards.append(_loss_figure("Loss at the chosen widths", trace.step, trace.losses))
-        if len(trace.iou):
-            cards.append(_iou_figure(trace, test))
+        if len(trace.score):
+            cards.append(_score_figure(words, trace, test))
     if test is not None:
-        cards.append(_accuracy(test))
+        cards.append(_scores(words, test))
     start = ""
     if result is not None:
         origin = "the supernet's weights" if result["warm_start"] else "random weights"
         start = f"{count(result['steps'])} steps from {origin}. "
-    lead = join((start, "IoU is the mean over frames of the overlap with the labelled box."))
+    lead = join((start, words.meaning))
     return section("Training and accuracy", lead, grid(*cards), _differences(test), id_="training")
 
 
@@ -163,36 +160,44 @@ def _loss_figure(title: str, step, losses) -> Markup:
     return figure(title, svg_image(svg, f"{title}: ends at {number(losses['total'][-1])}"), note)
 
 
-def _iou_figure(trace, test: Mapping | None) -> Markup:
-    lines = {NETWORKS[name]: test["iou"][name] for name in ("integer", "constant_box") if test}
-    svg = figures.iou_curve(trace.iou_step, trace.iou, lines)
+def _score_figure(words: Words, trace: TrainTrace, test: Mapping | None) -> Markup:
+    lines = {}
+    if test:
+        lines = {"integer": test["score"]["integer"], words.constant: test["score"]["constant"]}
+    svg = figures.score_curve(trace.score_step, trace.score, words.score, lines)
     note = "Training: the quantised network on a part of the test split. Lines: all of it."
-    drawing = svg_image(svg, f"IoU during training: ends at {trace.iou[-1]:.3f}")
-    return figure("IoU during training", drawing, note, "measured")
+    title = f"{words.score} during training"
+    drawing = svg_image(svg, f"{title}: ends at {trace.score[-1]:.3f}")
+    return figure(title[0].upper() + title[1:], drawing, note, "measured")
 
 
-def _accuracy(test: Mapping) -> Markup:
-    iou = test["iou"]
+def _scores(words: Words, test: Mapping) -> Markup:
+    score = test["score"]
     rows = [
-        (label, bar(iou[name], _tone(name)), tag("strong", f"{iou[name]:.4f}"), _error(test, name))
-        for name, label in NETWORKS.items()
+        (
+            label,
+            bar(score[name], _tone(name)),
+            tag("strong", f"{score[name]:.4f}"),
+            _error(test, name),
+        )
+        for name, label in (NETWORKS | {"constant": words.constant}).items()
     ]
-    shift = iou["integer"] - iou["quant"]
+    shift = score["integer"] - score["quant"]
     note = (
-        f"{count(test['frames'])} test frames; ±: standard error of the mean. "
-        f"Integer less quantised: {signed(f'{abs(shift):.4f}', shift)}. "
-        "The constant box sits in the centre and has the median size of the training boxes."
+        f"{count(test['frames'])} test {words.images}; ±: standard error of the mean. "
+        f"Integer less quantised: {signed(f'{abs(shift):.4f}', shift)}. {words.constant_meaning}"
     )
-    content = table(("network", "", "IoU", "±"), rows, "bars")
-    return figure("IoU of every form", content, note, "measured")
+    content = table(("network", "", words.score, "±"), rows, "bars")
+    title = f"{words.score} of every form"
+    return figure(title[0].upper() + title[1:], content, note, "measured")
 
 
 def _error(test: Mapping, network: str) -> str:
-    return f"{test['iou_error'][network]:.4f}" if network in test["iou_error"] else ""
+    return f"{test['score_error'][network]:.4f}" if network in test["score_error"] else ""
 
 
 def _tone(network: str) -> str:
-    return {"integer": colours.BLUE, "constant_box": colours.VERMILION}.get(network, colours.GREY)
+    return {"integer": colours.BLUE, "constant": colours.VERMILION}.get(network, colours.GREY)
 
 
 def _differences(test: Mapping | None) -> Markup | str:
@@ -211,20 +216,21 @@ def _differences(test: Mapping | None) -> Markup | str:
     return figure("Quantised against integer network", content, note, "measured")
 
 
-def detections_section(record: RunRecord) -> Markup | None:
-    """Show sample frames with the labelled and the predicted box."""
-    if record.detections is None or not len(record.detections.images):
+def samples_section(record: RunRecord) -> Markup | None:
+    """Show sample images with the truth and what the integer network says."""
+    if record.samples is None or not len(record.samples.images):
         return None
+    if record.score_name == "accuracy":
+        lead = "Integer network on test images, from the surest right answer to the surest wrong."
+        cards = answers(record.samples, record.run["data"]["classes"])
+        return section("Sample answers", lead, grid(*cards, class_="grid answers"), id_="samples")
     lead = (
         "Integer network on test frames. Right of each frame: the surroundings of the labelled box."
     )
     keys = legend((("label", colours.LABEL_BOX), ("prediction (dashed)", colours.PREDICTION_BOX)))
+    cards = shots(record.samples)
     return section(
-        "Sample detections",
-        lead,
-        keys,
-        grid(*shots(record.detections), class_="grid shots"),
-        id_="detections",
+        "Sample detections", lead, keys, grid(*cards, class_="grid shots"), id_="detections"
     )
 
 
@@ -232,5 +238,5 @@ SECTIONS: tuple[Callable[[RunRecord], Markup | None], ...] = (
     bits_section,
     search_section,
     training_section,
-    detections_section,
+    samples_section,
 )

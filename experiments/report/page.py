@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """report.html: one page that needs nothing outside itself."""
 
+from collections.abc import Mapping
 from importlib.resources import files
+from typing import Any
 
 from experiments.report import colours, hardware, learning
 from experiments.report.elements import (
@@ -20,9 +22,10 @@ from experiments.report.elements import (
 )
 from experiments.report.headlines import headlines
 from experiments.report.record import STAGES, RunRecord
+from experiments.report.words import WORDS
 
 EVIDENCE: dict[Evidence, str] = {
-    "measured": "the network was run on the test frames.",
+    "measured": "the network was run on the test split.",
     "model": "computed from the structure of the design, by closed forms or the cycle-level "
     "simulator. No synthesis tool and no board was used.",
     "C simulation": "the generated C++ was compiled with g++ and run; its integers were compared "
@@ -58,10 +61,11 @@ def _style() -> Markup:
 
 def _header(record: RunRecord, title: str) -> Markup:
     network, data, device = (record.run[key] for key in ("network", "data", "device"))
+    images = WORDS[record.score_name].images
     facts = (
         f"{network['height']} × {network['width']} images · {record.run['preset']} preset · "
-        f"{data['source']} data: {count(data['train_frames'])} training and "
-        f"{count(data['test_frames'])} test frames · {device['clock_mhz']:g} MHz"
+        f"{data['source']} data{_note(data)}: {count(data['train_frames'])} training and "
+        f"{count(data['test_frames'])} test {images} · {device['clock_mhz']:g} MHz"
     )
     return tag(
         "header",
@@ -72,6 +76,10 @@ def _header(record: RunRecord, title: str) -> Markup:
         headlines(record),
         _missing(record),
     )
+
+
+def _note(data: Mapping[str, Any]) -> str:
+    return f" ({data['note']})" if data["note"] else ""
 
 
 def _stages(record: RunRecord) -> Markup:

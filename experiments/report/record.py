@@ -13,16 +13,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from experiments.options import Options
+from experiments.classification_options import ClassificationOptions
+from experiments.detection_options import DetectionOptions
 from experiments.report.colours import WIDTHS
 from experiments.report.shapes import COSTS, DOCUMENTS, check
 
+OPTIONS = {kind.program: kind for kind in (DetectionOptions, ClassificationOptions)}
 STAGES = ("search", "train", "test", "export", "simulate")
-RUN_SCHEMA = 1
+RUN_SCHEMA = 2
 # What a parser raises on a file that is not what it should be.
 CORRUPT = (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile)
 
-LOSSES = ("total", "box", "objectness")
+# By the score of a run: the curves of a search and of training.
+LOSSES = {
+    "iou": {"search": ("total", "box", "objectness"), "train": ("total", "box", "objectness")},
+    "accuracy": {"search": ("total", "task"), "train": ("total",)},
+}
 
 Curve = Float[np.ndarray, " steps"]
 Curves = Mapping[str, Curve]
@@ -53,22 +59,25 @@ class SearchTrace:
 
 @dataclass(frozen=True, eq=False)
 class TrainTrace:
-    """Recorded steps of training; `iou` is the quantised network's after `iou_step` steps."""
+    """Recorded steps of training; `score` is the quantised network's after `score_step` steps."""
 
     step: Curve
     losses: Curves
-    iou_step: Float[np.ndarray, " points"]
-    iou: Float[np.ndarray, " points"]
+    score_step: Float[np.ndarray, " points"]
+    score: Float[np.ndarray, " points"]
 
 
 @dataclass(frozen=True, eq=False)
-class Detections:
-    """k test frames as BGR bytes; boxes are (cx, cy, w, h) in units of the frame."""
+class Samples:
+    """k test images (frames as BGR bytes) with the truth and the integer network's answers.
 
-    images: UInt8[np.ndarray, "k h w 3"]
-    truth: Float[np.ndarray, "k 4"]
-    predicted: Float[np.ndarray, "k 4"]
-    iou: Float[np.ndarray, " k"]
+    Both are boxes (cx, cy, w, h) `[k, 4]` in units of the frame, or classes `[k]`.
+    """
+
+    images: UInt8[np.ndarray, "k h w c"]
+    truth: np.ndarray
+    predicted: np.ndarray
+    score: Float[np.ndarray, " k"]
     confidence: Float[np.ndarray, " k"]
 
 
@@ -81,7 +90,7 @@ class RunRecord:
     results: Mapping[str, Mapping[str, Any]]
     search: SearchTrace | None
     train: TrainTrace | None
-    detections: Detections | None
+    samples: Samples | None
 
     def result(self, stage: str) -> Mapping[str, Any] | None:
         """Return what `stage` reported, None if it has not finished."""
@@ -98,13 +107,20 @@ class RunRecord:
 
     def command(self, stage: str) -> str:
         """Return the command line that runs `stage` in this folder with the same options."""
-        return command(stage, self.out, self.run["options"])
+        return command(stage, self.out, self.run["options"], self.run["program"])
+
+    @property
+    def score_name(self) -> str:
+        """ "iou" of a detector, "accuracy" of a classifier."""
+        return self.run["score"]
 
 
-def command(stage: str, out: Path, options: Mapping[str, Any]) -> str:
+def command(
+    stage: str, out: Path, options: Mapping[str, Any], program: str = DetectionOptions.program
+) -> str:
     """Return the command line of a stage with those `options` that are not the defaults."""
-    words = ["python -m experiments.dacsdc", stage, f"--out {shlex.quote(str(out))}"]
-    for field in fields(Options):
+    words = [f"python -m experiments.{program}", stage, f"--out {shlex.quote(str(out))}"]
+    for field in fields(OPTIONS[program]):
         value = options.get(field.name)
         if field.name == "out" or value is None or value == field.default:
             continue
@@ -123,21 +139,23 @@ def read_run(out: Path) -> RunRecord:
     """
     run = _read_card(out)
     layers = run["network"]["layers"]
-    make = {stage: command(stage, out, run["options"]) for stage in STAGES}
+    make = {stage: command(stage, out, run["options"], run["program"]) for stage in STAGES}
+    losses = LOSSES[run["score"]]
     read = {
         stage: _read(out / stage / "result.json", partial(_result, layers=layers), make[stage])
         for stage in STAGES
     }
     results = {stage: result for stage, result in read.items() if result is not None}
-    parse_search = partial(_search, layers=len(layers))
+    parse_search = partial(_search, layers=len(layers), losses=losses["search"])
     search = _read(out / "search/metrics.jsonl", parse_search, make["search"])
-    train = _train(out / "train", make["train"])
+    train = _train(out / "train", make["train"], losses["train"])
     for stage, trace in (("search", search), ("train", train)):
         if stage in results and trace is None:
             path = out / stage / "metrics.jsonl"
             raise ReportError(f"{path} is missing or empty; run `{make[stage]}` again")
-    detections = _read(out / "test/detections.npz", _detections, make["test"])
-    return RunRecord(out, run, results, search, train, detections)
+    parse_samples = partial(_samples, score_name=run["score"])
+    samples = _read(out / "test/samples.npz", parse_samples, make["test"])
+    return RunRecord(out, run, results, search, train, samples)
 
 
 def _read_card(out: Path) -> dict:
@@ -150,6 +168,12 @@ def _read_card(out: Path) -> dict:
             f"{path} has schema {card['schema']}, this version reads {RUN_SCHEMA}; "
             f"run `{make}` again"
         )
+    for key, known in (("program", OPTIONS), ("score", LOSSES)):
+        if card[key] not in known:
+            raise ReportError(
+                f"{path} is corrupt ({key} is {card[key]!r}, not one of {', '.join(known)}); "
+                f"run `{make}` again"
+            )
     return card
 
 
@@ -203,14 +227,14 @@ def _column(lines: list[dict], key: str, *shape: int) -> np.ndarray:
     return column
 
 
-def _search(path: Path, layers: int) -> SearchTrace | None:
+def _search(path: Path, layers: int, losses: tuple[str, ...]) -> SearchTrace | None:
     if not (lines := _lines(path)):
         return None
     tau = _column(lines, "tau")
     logits = [_column(lines, name, layers, len(WIDTHS)) for name in ("alpha_w", "alpha_a")]
     return SearchTrace(
         _column(lines, "step"),
-        _columns(lines, LOSSES),
+        _columns(lines, losses),
         *(_columns([line[key] for line in lines], COSTS) for key in ("cost", "argmax_cost")),
         tau,
         *(_softmax(alpha / tau[:, None, None]) for alpha in logits),
@@ -223,29 +247,31 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(-1, keepdims=True)
 
 
-def _train(folder: Path, make: str) -> TrainTrace | None:
-    losses = _read(folder / "metrics.jsonl", _losses, make)
-    points = _read(folder / "iou.jsonl", _iou, make) or (np.empty(0), np.empty(0))
+def _train(folder: Path, make: str, names: tuple[str, ...]) -> TrainTrace | None:
+    losses = _read(folder / "metrics.jsonl", partial(_losses, names=names), make)
+    points = _read(folder / "score.jsonl", _score, make) or (np.empty(0), np.empty(0))
     return losses and TrainTrace(*losses, *points)
 
 
-def _losses(path: Path) -> tuple[Curve, Curves] | None:
+def _losses(path: Path, names: tuple[str, ...]) -> tuple[Curve, Curves] | None:
     lines = _lines(path)
-    return (_column(lines, "step"), _columns(lines, LOSSES)) if lines else None
+    return (_column(lines, "step"), _columns(lines, names)) if lines else None
 
 
-def _iou(path: Path) -> tuple[Curve, Curve]:
+def _score(path: Path) -> tuple[Curve, Curve]:
     lines = _lines(path)
-    return _column(lines, "step"), _column(lines, "iou")
+    return _column(lines, "step"), _column(lines, "score")
 
 
-def _detections(path: Path) -> Detections:
+def _samples(path: Path, score_name: str) -> Samples:
     with path.open("rb") as file, np.load(file) as arrays:
-        found = Detections(*(arrays[field.name] for field in fields(Detections)))
+        found = Samples(*(arrays[field.name] for field in fields(Samples)))
     k, *frame = found.images.shape
-    if len(frame) != 3 or frame[2] != 3 or found.images.dtype != np.uint8:
+    planes = (3,) if score_name == "iou" else (1, 3)
+    if len(frame) != 3 or frame[2] not in planes or found.images.dtype != np.uint8:
         raise ValueError(f"'images' is {found.images.dtype} {[k, *frame]}, not uint8 [k, H, W, 3]")
-    shapes = {"truth": (k, 4), "predicted": (k, 4), "iou": (k,), "confidence": (k,)}
+    answer = (k, 4) if score_name == "iou" else (k,)
+    shapes = {"truth": answer, "predicted": answer, "score": (k,), "confidence": (k,)}
     for name, shape in shapes.items():
         if (got := getattr(found, name).shape) != shape:
             raise ValueError(f"'{name}' is {list(got)}, not {list(shape)}")

@@ -15,6 +15,8 @@ COST = dict.fromkeys(COSTS, NUMBER)
 DOCUMENTS: dict[str, Any] = {
     "run.json": {
         "schema": int,
+        "program": str,
+        "score": str,
         "preset": str,
         "options": dict,
         "recipe": dict,
@@ -29,7 +31,7 @@ DOCUMENTS: dict[str, Any] = {
             "bram18": int,
             "clock_mhz": NUMBER,
         },
-        "data": {"source": str, "train_frames": int, "test_frames": int},
+        "data": {"source": str, "note": str, "train_frames": int, "test_frames": int},
     },
     "search/result.json": {
         "bits": BITS,
@@ -40,8 +42,8 @@ DOCUMENTS: dict[str, Any] = {
     "train/result.json": {"bits": BITS, "warm_start": bool, "steps": int, "seconds": NUMBER},
     "test/result.json": {
         "frames": int,
-        "iou": {"float": NUMBER, "quant": NUMBER, "integer": NUMBER, "constant_box": NUMBER},
-        "iou_error": dict.fromkeys(("float", "quant", "integer"), NUMBER),
+        "score": dict.fromkeys(("float", "quant", "integer", "constant"), NUMBER),
+        "score_error": dict.fromkeys(("float", "quant", "integer"), NUMBER),
         "differences": {"*": [int, int]},
         "seconds": NUMBER,
     },

@@ -17,7 +17,9 @@ STAGES = ("search", "train", "test", "export", "simulate")
 HEIGHT, WIDTH = 80, 160
 
 CARD = {
-    "schema": 1,
+    "schema": 2,
+    "program": "dacsdc",
+    "score": "iou",
     "preset": "demo",
     "options": {"preset": "demo", "data": None, "device": "xczu3eg", "clock_mhz": 250.0, "seed": 0},
     "recipe": {"search_steps": 500, "train_steps": 1400, "relaxation": "gumbel", "lam": 0.002},
@@ -40,7 +42,13 @@ CARD = {
         "bram18": 432,
         "clock_mhz": 250.0,
     },
-    "data": {"source": "generated", "train_frames": 4000, "test_frames": 400},
+    "data": {
+        "source": "generated",
+        "note": "",
+        "classes": [],
+        "train_frames": 4000,
+        "test_frames": 400,
+    },
 }
 
 
@@ -148,8 +156,8 @@ def write_train(folder: Path, steps: int) -> None:
     )
     marks = np.unique(np.linspace(steps / 12, steps, 12).astype(int))
     iou = 0.70 * (1 - np.exp(-4 * marks / steps))
-    points = ({"step": int(s), "iou": float(v)} for s, v in zip(marks, iou, strict=True))
-    write_lines(folder / "iou.jsonl", points)
+    points = ({"step": int(s), "score": float(v)} for s, v in zip(marks, iou, strict=True))
+    write_lines(folder / "score.jsonl", points)
     result = {"bits": BITS, "warm_start": True, "steps": steps, "seconds": 148.2}
     write_json(folder / "result.json", result)
 
@@ -157,13 +165,14 @@ def write_train(folder: Path, steps: int) -> None:
 def write_test(folder: Path, _steps: int) -> None:
     result = {
         "frames": 400,
-        "iou": {"float": 0.7182, "quant": 0.6967, "integer": 0.6962, "constant_box": 0.1734},
-        "iou_error": {"float": 0.0121, "quant": 0.0123, "integer": 0.0124},
+        "score_name": "iou",
+        "score": {"float": 0.7182, "quant": 0.6967, "integer": 0.6962, "constant": 0.1734},
+        "score_error": {"float": 0.0121, "quant": 0.0123, "integer": 0.0124},
         "differences": {name: [37 * index, 409600] for index, name in enumerate(LAYERS)},
         "seconds": 9.8,
     }
     write_json(folder / "result.json", result)
-    np.savez(folder / "detections.npz", **detections())
+    np.savez(folder / "samples.npz", **detections())
 
 
 def detections(frames: int = 12) -> dict[str, np.ndarray]:
@@ -177,7 +186,7 @@ def detections(frames: int = 12) -> dict[str, np.ndarray]:
         "images": np.stack([scene(rng, box) for box in truth]),
         "truth": truth,
         "predicted": predicted,
-        "iou": np.linspace(0.93, 0.12, frames, dtype=np.float32),
+        "score": np.linspace(0.93, 0.12, frames, dtype=np.float32),
         "confidence": np.linspace(0.98, 0.35, frames, dtype=np.float32),
     }
 

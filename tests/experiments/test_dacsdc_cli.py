@@ -3,25 +3,30 @@
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import experiments.report
-from experiments import dacsdc, hardware, learning, run_context, stages
-from experiments.dacsdc import COMMANDS, STAGES, main, parse, stages_of
-from experiments.options import OptionError, Options
+from experiments import command_line, evaluation, hardware, learning, run_context, stages
+from experiments.command_line import STAGES, stages_of
+from experiments.dacsdc import PROGRAM
+from experiments.detection_options import DetectionOptions
+from experiments.options import OptionError
 from experiments.run_context import Run
 from experiments.run_folder import RunError, write_json
 from hw.device import DeviceError
 from hw.hls import toolchain
 from mixq_jax.bits import BitsError
 
+COMMANDS = PROGRAM.commands
+parse, main = partial(command_line.parse, PROGRAM), partial(command_line.main, PROGRAM)
 BITS = ("--wbits", "444444444", "--abits", "844444444")
 FUNCTIONS = {
     "search": (learning, "run_search"),
     "train": (learning, "run_train"),
-    "test": (learning, "run_test"),
+    "test": (evaluation, "run_test"),
     "export": (hardware, "run_export"),
     "simulate": (hardware, "run_simulate"),
 }
@@ -35,7 +40,7 @@ def wide(monkeypatch, capfd):
 
 @pytest.mark.parametrize("arguments", [[], ["all"]])
 def test_no_command_means_all(arguments):
-    assert parse(arguments) == dacsdc.All()
+    assert parse(arguments) == COMMANDS["all"]()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -46,7 +51,7 @@ def test_every_command_has_a_class_of_its_own(command):
 
 
 def test_options_without_a_command_mean_all():
-    assert parse(["--lam", "0.5", *BITS]) == dacsdc.All(
+    assert parse(["--lam", "0.5", *BITS]) == COMMANDS["all"](
         lam=0.5, wbits="444444444", abits="844444444"
     )
 
@@ -57,7 +62,7 @@ def test_every_option_is_read():
         "--seed 3 --relaxation gumbel_hard --lam 0.5 --tau-first 4 --tau-last 0.25 "
         "--search-steps 5 --train-steps 6 --box-gain 2 --warm-start False --wbits 4 --abits 8"
     )
-    assert parse(text.split()) == dacsdc.Train(
+    assert parse(text.split()) == COMMANDS["train"](
         preset="smoke",
         out=Path("o"),
         data=Path("d"),
@@ -129,21 +134,23 @@ def test_a_boxed_message_becomes_one_line():
             "╰─────────────────────╯",
         ]
     )
-    assert dacsdc._one_line(boxed) == (
+    assert command_line._one_line(boxed) == (
         "Wrong value: x of --seed; Perhaps you meant: --speed (see --help)"
     )
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_command_runs_that_stage(stage):
-    assert stages_of(COMMANDS[stage]()) == (stage,)
-    assert stages_of(COMMANDS[stage](wbits="4", abits="4")) == (stage,)
+    assert stages_of(stage, DetectionOptions()) == (stage,)
+    assert stages_of(stage, DetectionOptions(wbits="4", abits="4")) == (stage,)
 
 
 def test_all_runs_every_stage_and_given_widths_skip_the_search():
-    assert stages_of(dacsdc.All()) == ("search", "train", "test", "export", "simulate")
-    assert stages_of(dacsdc.All(wbits="4", abits="4")) == ("train", "test", "export", "simulate")
-    assert stages_of(dacsdc.Report()) == ()
+    assert stages_of("all", DetectionOptions()) == STAGES
+    assert STAGES == ("search", "train", "test", "export", "simulate")
+    assert stages_of("all", DetectionOptions(wbits="4", abits="4")) == STAGES[1:]
+    assert stages_of("all", DetectionOptions(init=Path("x.pt"))) == STAGES[1:]
+    assert stages_of("report", DetectionOptions()) == ()
 
 
 @pytest.mark.parametrize(
@@ -163,19 +170,19 @@ def test_all_runs_every_stage_and_given_widths_skip_the_search():
     ],
 )
 def test_whose_error_it_is(error, expected):
-    assert dacsdc._is_users(error) is expected
+    assert command_line._is_users(error) is expected
 
 
 def test_an_error_of_a_package_with_a_similar_name_is_not_ours():
     similar = type("HwError", (Exception,), {"__module__": "hwloc.errors"})
-    assert not dacsdc._is_users(similar("x"))
+    assert not command_line._is_users(similar("x"))
 
 
 @pytest.fixture
 def ran(monkeypatch):
     """Replace what `main` runs; return the calls."""
     calls = []
-    monkeypatch.setattr(dacsdc, "run_stages", lambda _, names: calls.append(names))
+    monkeypatch.setattr(command_line, "run_stages", lambda _, names: calls.append(names))
 
     def write_report(out):
         calls.append("report")
@@ -205,7 +212,7 @@ def fails_with(monkeypatch, error: BaseException) -> None:
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(dacsdc, "run_stages", fail)
+    monkeypatch.setattr(command_line, "run_stages", fail)
 
 
 @pytest.mark.parametrize(
@@ -248,8 +255,10 @@ def test_a_wrong_argument_is_code_2(ran, capfd):
     assert ran == []
 
 
-def smoke(folder: Path, **given) -> Options:
-    return Options(**{"preset": "smoke", "out": folder / "run", "cache": folder / "cache", **given})
+def smoke(folder: Path, **given) -> DetectionOptions:
+    return DetectionOptions(
+        **{"preset": "smoke", "out": folder / "run", "cache": folder / "cache", **given}
+    )
 
 
 @pytest.fixture
@@ -284,7 +293,7 @@ def worked(monkeypatch):
 
 def test_stages_run_in_order_and_leave_their_results(tmp_path, worked):
     options = smoke(tmp_path, lam=0.5)
-    dacsdc.run_stages(options, STAGES)
+    command_line.run_stages(options, STAGES)
     assert worked[:2] == ["toolchain", "cache"]
     assert worked[2:] == [call for stage in STAGES for call in ("card", stage)]
     recorded = Run(options, options.resolved()).recorded_options()
@@ -297,25 +306,25 @@ def test_stages_run_in_order_and_leave_their_results(tmp_path, worked):
 
 
 def test_only_a_simulation_needs_the_compiler(tmp_path, worked):
-    dacsdc.run_stages(smoke(tmp_path), ("search",))
+    command_line.run_stages(smoke(tmp_path), ("search",))
     assert "toolchain" not in worked
 
 
 def test_resume_keeps_what_is_finished(tmp_path, worked):
-    dacsdc.run_stages(smoke(tmp_path), STAGES[:3])
+    command_line.run_stages(smoke(tmp_path), STAGES[:3])
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("result.json")}
     worked.clear()
-    dacsdc.run_stages(smoke(tmp_path, resume=True), STAGES)
+    command_line.run_stages(smoke(tmp_path, resume=True), STAGES)
     assert [call for call in worked if call in STAGES] == ["export", "simulate"]
     assert len(before) == 3
     assert {path: path.read_bytes() for path in before} == before
 
 
 def test_without_resume_a_stage_and_what_follows_are_made_anew(tmp_path, worked):
-    dacsdc.run_stages(smoke(tmp_path), STAGES)
+    command_line.run_stages(smoke(tmp_path), STAGES)
     (tmp_path / "run/train/checkpoint").mkdir()
     worked.clear()
-    dacsdc.run_stages(smoke(tmp_path), ("train",))
+    command_line.run_stages(smoke(tmp_path), ("train",))
     assert [call for call in worked if call in STAGES] == ["train"]
     left = {path.parent.name for path in (tmp_path / "run").rglob("result.json")}
     assert left == {"search", "train"}
@@ -325,16 +334,16 @@ def test_without_resume_a_stage_and_what_follows_are_made_anew(tmp_path, worked)
 def test_a_resumed_stage_keeps_its_checkpoint(tmp_path, worked):
     (tmp_path / "run/search/checkpoint").mkdir(parents=True)
     (tmp_path / "run/run.json").touch()
-    dacsdc.run_stages(smoke(tmp_path, resume=True), ("search",))
+    command_line.run_stages(smoke(tmp_path, resume=True), ("search",))
     assert (tmp_path / "run/search/checkpoint").exists()
 
 
 def test_a_stage_without_its_predecessor_removes_nothing(tmp_path, worked):
-    dacsdc.run_stages(smoke(tmp_path), ("search", "train", "test"))
+    command_line.run_stages(smoke(tmp_path), ("search", "train", "test"))
     before = sorted(tmp_path.rglob("*"))
     worked.clear()
     with pytest.raises(RunError, match="train was made with --train-steps None, now 9; "):
-        dacsdc.run_stages(smoke(tmp_path, train_steps=9), ("test",))
+        command_line.run_stages(smoke(tmp_path, train_steps=9), ("test",))
     assert sorted(tmp_path.rglob("*")) == before
     assert not {"card", *STAGES} & set(worked)
 
@@ -345,7 +354,7 @@ def test_a_stage_without_its_predecessor_removes_nothing(tmp_path, worked):
 )
 def test_wrong_options_leave_no_folder(tmp_path, worked, given, message):
     with pytest.raises(OptionError, match=message):
-        dacsdc.run_stages(smoke(tmp_path, **given), STAGES)
+        command_line.run_stages(smoke(tmp_path, **given), STAGES)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -353,7 +362,7 @@ def test_wrong_options_leave_no_folder(tmp_path, worked, given, message):
 def test_a_folder_that_cannot_be_made_is_named(tmp_path, worked, name):
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=f"--{name} .*file: cannot write there"):
-        dacsdc.run_stages(smoke(tmp_path, **{name: tmp_path / "file"}), ("search",))
+        command_line.run_stages(smoke(tmp_path, **{name: tmp_path / "file"}), ("search",))
     assert worked == []
 
 
@@ -361,23 +370,25 @@ def test_a_result_of_other_options_is_refused_on_resume(tmp_path, worked):
     write_json(tmp_path / "run/search/result.json", {"options": {"preset": "demo"}})
     (tmp_path / "run/run.json").touch()
     with pytest.raises(RunError, match="search was made with --preset demo, now smoke; "):
-        dacsdc.run_stages(smoke(tmp_path, resume=True), ("search",))
+        command_line.run_stages(smoke(tmp_path, resume=True), ("search",))
     assert "search" not in worked
 
 
 def test_an_interrupted_run_ends_at_once(monkeypatch):
     ended = []
-    monkeypatch.setattr(dacsdc.os, "_exit", ended.append)
+    monkeypatch.setattr(command_line.os, "_exit", ended.append)
     with pytest.raises(SystemExit):  # only because the process did not end
-        dacsdc.end(dacsdc.INTERRUPTED)
+        command_line.end(command_line.INTERRUPTED)
     assert ended == [130]
     with pytest.raises(SystemExit) as normal:
-        dacsdc.end(2)
+        command_line.end(2)
     assert (ended, normal.value.code) == ([130], 2)
 
 
 def test_a_name_that_the_terminal_cannot_show_is_spelled(tmp_path, monkeypatch):
     shown = io.BytesIO()
-    monkeypatch.setattr(dacsdc.sys, "stderr", io.TextIOWrapper(shown, "ascii", write_through=True))
+    monkeypatch.setattr(
+        command_line.sys, "stderr", io.TextIOWrapper(shown, "ascii", write_through=True)
+    )
     assert main(["report", "--out", str(tmp_path / "图")]) == 2
     assert shown.getvalue().startswith(f"error: {tmp_path}/\\u56fe/run.json is missing; ".encode())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import hardware
-from experiments.options import Options
+from experiments.detection_options import DetectionOptions
 from experiments.run_context import Run
 from experiments.run_folder import RunError, write_json
 from hw import cycles, hls, ir_io, resources, sim
@@ -38,7 +38,7 @@ PLAN_NUMBERS = (
 
 def run_of(out: Path = Path("out"), **given) -> Run:
     """A run whose test data are four frames of the tiny graph."""
-    options = Options(**{"preset": "smoke", "out": out, **given})
+    options = DetectionOptions(**{"preset": "smoke", "out": out, **given})
     run = Run(options, options.resolved())
     frames = random_frames(tiny_graph(), 4, 0).astype(np.uint8)
     data = Dataset(frames, np.zeros((4, 4), np.float32), np.ones(4, np.float32), tuple("abcd"))

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from experiments import learning, stages
-from experiments.options import PRESETS, Options
+from experiments import evaluation, learning, stages
+from experiments.detection_options import PRESETS, DetectionOptions
 from experiments.run_context import Run
 from hw.resources import RESOURCES, layer_cost
 from mixq_jax import export, search
@@ -52,7 +52,7 @@ TRAIN_CHANGES = {"seed": {"seed"}, "train_steps": {"steps"}, "box_gain": {"gains
 
 
 def run_of(out: Path = Path("out"), **given) -> Run:
-    options = Options(**{"preset": "smoke", "out": out, **given})
+    options = DetectionOptions(**{"preset": "smoke", "out": out, **given})
     return Run(options, options.resolved())
 
 
@@ -72,7 +72,9 @@ def differing(first, second) -> set[str]:
 
 
 def test_every_option_is_listed_here():
-    assert {*CHANGES, *BITS, "preset", "init"} == {field.name for field in fields(Options)}
+    assert {*CHANGES, *BITS, "preset", "init", "json"} == {
+        field.name for field in fields(DetectionOptions)
+    }
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -152,7 +154,7 @@ def changed_cards(card) -> set[str]:
 
 def test_a_search_resumes_only_with_the_options_that_decide_it():
     decide = set(stages.DECIDING_OPTIONS["search"])
-    assert changed_cards(learning.search_card) == decide - {"preset"}
+    assert changed_cards(learning.search_card) == decide - {"preset", "dataset"}
     assert learning.search_card(run_of()) != learning.search_card(run_of(preset="demo"))
 
 
@@ -245,7 +247,7 @@ def test_lines_of_a_search(steps, layers, first, seed):
     st.integers(1, 15),
 )
 def test_shown_frames_are_even_quantiles_best_first(iou, count):
-    rows = learning._spread(iou, count)
+    rows = evaluation._spread(iou, count)
     assert len(set(rows.tolist())) == len(rows) == min(count, len(iou))
     assert (np.diff(iou[rows]) <= 0).all()
     assert iou[rows[0]] == iou.max()
@@ -257,8 +259,8 @@ def test_shown_frames_are_even_quantiles_best_first(iou, count):
 
 
 def test_equal_frames_keep_their_order():
-    assert learning._spread(np.array([0.5, 0.5, 0.75, 0.5]), 9).tolist() == [2, 0, 1, 3]
-    assert learning._spread(np.array([0.1, 0.2, 0.3, 0.4, 0.5]), 3).tolist() == [4, 2, 0]
+    assert evaluation._spread(np.array([0.5, 0.5, 0.75, 0.5]), 9).tolist() == [2, 0, 1, 3]
+    assert evaluation._spread(np.array([0.1, 0.2, 0.3, 0.4, 0.5]), 3).tolist() == [4, 2, 0]
 
 
 @pytest.mark.parametrize(("count", "kept"), [(2, 2), (9, 5)])

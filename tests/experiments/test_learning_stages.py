@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import learning
-from experiments.options import Options
+from experiments import evaluation, learning
+from experiments.detection_options import DetectionOptions
 from experiments.run_context import Run, bit_strings
 from experiments.run_folder import append_lines, write_json
 from hw.resources import RESOURCES, cost_table
@@ -28,7 +28,7 @@ GIVEN = FixedBits((4,) * 9, (8, *(4,) * 8))
 
 
 def run_of(out: Path = Path("out"), **given) -> Run:
-    options = Options(**{"preset": "smoke", "out": out, **given})
+    options = DetectionOptions(**{"preset": "smoke", "out": out, **given})
     return Run(options, options.resolved())
 
 
@@ -69,7 +69,7 @@ def lines_of(path: Path) -> list[dict]:
 
 def write_records(folder: Path, steps: int) -> None:
     append_lines(folder / "metrics.jsonl", [{"step": step} for step in range(steps)])
-    append_lines(folder / "iou.jsonl", [{"step": step} for step in range(2, steps + 1, 2)])
+    append_lines(folder / "score.jsonl", [{"step": step} for step in range(2, steps + 1, 2)])
 
 
 CARD = Card("train", "network", "config", "bits", 0)
@@ -83,14 +83,14 @@ def test_a_fresh_start_clears_checkpoints_and_records(tmp_path, saved):
     state = learning._resume(run_of(), tmp_path, CARD, tiny_state())
     assert (int(state.step), weight_of(state)) == (0, 0.0)
     assert checkpoint.latest(tmp_path / "checkpoint") is None
-    assert lines_of(tmp_path / "metrics.jsonl") == lines_of(tmp_path / "iou.jsonl") == []
+    assert lines_of(tmp_path / "metrics.jsonl") == lines_of(tmp_path / "score.jsonl") == []
 
 
 def test_resume_without_a_checkpoint_starts_afresh(tmp_path):
     write_records(tmp_path, 6)
     state = learning._resume(run_of(resume=True), tmp_path, CARD, tiny_state())
     assert int(state.step) == 0
-    assert lines_of(tmp_path / "metrics.jsonl") == lines_of(tmp_path / "iou.jsonl") == []
+    assert lines_of(tmp_path / "metrics.jsonl") == lines_of(tmp_path / "score.jsonl") == []
 
 
 def test_resume_goes_on_from_the_checkpoint_and_cuts_the_records_to_it(tmp_path):
@@ -101,7 +101,7 @@ def test_resume_goes_on_from_the_checkpoint_and_cuts_the_records_to_it(tmp_path)
     assert checkpoint.latest(tmp_path / "checkpoint").step == 4
     assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [0, 1, 2, 3]
     # The IoU after step 4 was measured on the very state that is loaded.
-    assert [line["step"] for line in lines_of(tmp_path / "iou.jsonl")] == [2, 4]
+    assert [line["step"] for line in lines_of(tmp_path / "score.jsonl")] == [2, 4]
 
 
 def test_resume_of_another_configuration_is_refused_and_changes_nothing(tmp_path):
@@ -210,11 +210,11 @@ def trains(monkeypatch):
     ],
 )
 def test_training_measures_the_iou_on_its_way(tmp_path, trains, steps, marks):
-    run = with_data(run_of(tmp_path, train_steps=steps, **BITS), test=learning.IOU_FRAMES + 3)
+    run = with_data(run_of(tmp_path, train_steps=steps, **BITS), test=learning.SCORED_IMAGES + 3)
     result = learning.run_train(run)
-    points = lines_of(tmp_path / "train/iou.jsonl")
-    assert points == [{"step": step, "iou": pytest.approx(step / 100)} for step in marks]
-    assert trains.measured == [(step, learning.IOU_FRAMES) for step in marks]
+    points = lines_of(tmp_path / "train/score.jsonl")
+    assert points == [{"step": step, "score": pytest.approx(step / 100)} for step in marks]
+    assert trains.measured == [(step, learning.SCORED_IMAGES) for step in marks]
     lines = lines_of(tmp_path / "train/metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(steps))
     assert lines[3]["total"] == 3.0
@@ -343,7 +343,7 @@ def test_a_search_returns_the_likeliest_widths_and_what_they_cost(tmp_path, sear
 @pytest.fixture
 def tested(monkeypatch):
     """Replace network and evaluation of a test; every network has an IoU of its own."""
-    monkeypatch.setattr(learning, "trained_variables", lambda run: "trained")
+    monkeypatch.setattr(evaluation, "trained_variables", lambda run: "trained")
     monkeypatch.setattr(export, "to_graph", lambda spec, bits, v: ("graph", bits, v))
     monkeypatch.setattr(export, "integer_bits", lambda spec, bits, v: ("integers", bits, v))
     monkeypatch.setattr(
@@ -375,19 +375,20 @@ def tested(monkeypatch):
 
 def test_the_test_compares_three_networks_and_shows_the_integer_one(tmp_path, tested):
     run = with_data(run_of(tmp_path, **BITS), train=8, test=32)
-    result = learning.run_test(run)
+    result = evaluation.run_test(run)
     error = np.linspace(-0.125, 0.125, 32).std() / 32**0.5
     assert result == {
         "frames": 32,
-        "iou": {"float": 0.75, "quant": 0.5, "integer": 0.25, "constant_box": 0.25},
-        "iou_error": dict.fromkeys(("float", "quant", "integer"), pytest.approx(error)),
+        "score_name": "iou",
+        "score": {"float": 0.75, "quant": 0.5, "integer": 0.25, "constant": 0.25},
+        "score_error": dict.fromkeys(("float", "quant", "integer"), pytest.approx(error)),
         "differences": {"conv0": [1, 8]},
     }
-    shown = np.load(tmp_path / "test/detections.npz")
-    assert len(shown["iou"]) == learning.SHOWN_FRAMES
+    shown = np.load(tmp_path / "test/samples.npz")
+    assert len(shown["score"]) == evaluation.SHOWN_IMAGES
     rows = shown["confidence"]  # numbers of the frames
     assert (rows[0], rows[-1]) == (31, 0)
-    assert shown["iou"].tolist() == (0.25 + np.linspace(-0.125, 0.125, 32)[rows]).tolist()
+    assert shown["score"].tolist() == (0.25 + np.linspace(-0.125, 0.125, 32)[rows]).tolist()
     assert np.array_equal(shown["images"], run.test_data.images[rows])
     assert np.array_equal(shown["truth"], run.test_data.boxes[rows])
     assert np.array_equal(shown["predicted"], run.test_data.boxes[rows] + 0.25)

@@ -5,9 +5,12 @@ from dataclasses import fields, replace
 
 import pytest
 
-from experiments.options import PRESETS, OptionError, Options, Preset
+from experiments.detection_options import PRESETS, DetectionOptions
+from experiments.options import OptionError, Preset
 
-SHARED = {field.name for field in fields(Options)} & {field.name for field in fields(Preset)}
+SHARED = {field.name for field in fields(DetectionOptions)} & {
+    field.name for field in fields(Preset)
+}
 OTHER = {
     "relaxation": "gumbel_hard",
     "lam": 0.25,
@@ -27,26 +30,26 @@ def test_every_option_that_a_preset_has_is_listed_here():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_without_options_the_preset_is_taken_as_it_is(name):
-    assert Options(preset=name).resolved() == PRESETS[name]
+    assert DetectionOptions(preset=name).resolved() == PRESETS[name]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("name", OTHER)
 def test_an_option_replaces_its_value_and_no_other(preset, name):
     value = not PRESETS[preset].warm_start if name == "warm_start" else OTHER[name]
-    resolved = Options(preset=preset, **{name: value}).resolved()
+    resolved = DetectionOptions(preset=preset, **{name: value}).resolved()
     assert getattr(PRESETS[preset], name) != value
     assert resolved == replace(PRESETS[preset], **{name: value})
 
 
 def test_false_and_zero_are_values_and_not_left_out():
-    resolved = Options(preset="demo", warm_start=False, lam=0.0).resolved()
+    resolved = DetectionOptions(preset="demo", warm_start=False, lam=0.0).resolved()
     assert resolved.warm_start is False
     assert resolved.lam == 0.0
 
 
 def test_options_outside_the_preset_do_not_touch_it(tmp_path):
-    changed = Options(
+    changed = DetectionOptions(
         preset="smoke",
         out=tmp_path,
         data=tmp_path,
@@ -113,7 +116,7 @@ def test_presets_can_run(preset):
 )
 def test_impossible_values_are_refused(given, message):
     with pytest.raises(OptionError) as refused:
-        Options(**given).resolved()
+        DetectionOptions(**given).resolved()
     assert str(refused.value) == message
 
 
@@ -131,6 +134,6 @@ def test_impossible_values_are_refused(given, message):
     ],
 )
 def test_values_at_the_edge_are_taken(given):
-    resolved = Options(**given).resolved()
+    resolved = DetectionOptions(**given).resolved()
     for name in SHARED & set(given):
         assert getattr(resolved, name) == given[name]

@@ -11,8 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import run_context
-from experiments.options import PRESETS, OptionError, Options
+from experiments import data, run_context
+from experiments.detection_options import PRESETS, DetectionOptions
+from experiments.options import OptionError
 from experiments.run_context import PACKAGES, Run, bit_strings, bits_by_layer
 from experiments.run_folder import RunError, write_json
 from hw.device import DeviceError, device
@@ -26,8 +27,17 @@ from mixq_jax.spec import QuantSpec, SpecError
 FOUND = FixedBits((5, 4, 3, 3, 3, 4, 3, 4, 2), (8, 4, 4, 5, 3, 4, 6, 4, 7))
 
 
+COUNTS = {"note": "", "classes": [], "train_frames": 3, "test_frames": 2}
+
+
+def folder_of(run: Run) -> Path:
+    return data.detection_folder(run.options, run.preset)
+
+
 def run_of(folder: Path, **given) -> Run:
-    options = Options(**{"preset": "smoke", "out": folder, "cache": folder / "cache", **given})
+    options = DetectionOptions(
+        **{"preset": "smoke", "out": folder, "cache": folder / "cache", **given}
+    )
     return Run(options, options.resolved())
 
 
@@ -71,9 +81,9 @@ def generated(monkeypatch):
 
 def test_a_generated_set_is_made_once_of_the_presets_sizes(tmp_path, generated):
     run = run_of(tmp_path)
-    assert run.data_folder == run.data_folder
+    assert folder_of(run).name
     ((folder, config),) = generated
-    assert folder == run.data_folder
+    assert folder == folder_of(run)
     assert folder.parent == tmp_path / "cache"
     assert folder.name.startswith("generated-48x96-")
     assert config == synthetic.SyntheticConfig(96, 48, train_frames=64, test_frames=32)
@@ -83,14 +93,14 @@ def test_the_name_of_a_generated_set_depends_on_its_configuration_alone(tmp_path
     run = run_of(tmp_path)
     sizes = [{}, {"height": 64}, {"width": 64}, {"train_frames": 63}, {"test_frames": 31}]
     presets = [replace(run.preset, **size) for size in sizes]
-    names = [Run(run.options, preset).data_folder.name for preset in presets]
+    names = [folder_of(Run(run.options, preset)).name for preset in presets]
     assert len(set(names)) == len(names)
     same = [run_of(tmp_path, seed=1, lam=0.5), run_of(tmp_path, search_steps=3, device="xck26")]
-    assert {again.data_folder.name for again in same} == {names[0]}
+    assert {folder_of(again).name for again in same} == {names[0]}
 
 
 def test_a_given_folder_is_taken_and_nothing_generated(tmp_path, generated, frames):
-    assert run_of(tmp_path, data=frames).data_folder == frames
+    assert folder_of(run_of(tmp_path, data=frames)) == frames
     assert generated == []
 
 
@@ -171,7 +181,7 @@ def test_check_looks_for_the_compiler_only_where_it_is_needed(tmp_path, monkeypa
 def test_recorded_options_are_all_but_folders_and_resume(tmp_path):
     run = run_of(tmp_path, resume=True, data=Path("some/frames"), lam=0.5)
     recorded = run.recorded_options()
-    assert set(asdict(run.options)) - set(recorded) == {"resume", "out", "cache"}
+    assert set(asdict(run.options)) - set(recorded) == {"resume", "out", "cache", "json"}
     assert recorded["data"] == "some/frames"
     assert (recorded["preset"], recorded["lam"], recorded["seed"]) == ("smoke", 0.5, 0)
     assert json.loads(json.dumps(recorded)) == recorded
@@ -235,7 +245,8 @@ def test_the_card_holds_the_whole_configuration(tmp_path, frames):
     run = run_of(tmp_path, data=frames, lam=0.5, device="xc7z020", clock_mhz=100.0)
     run.write_card()
     card = json.loads((tmp_path / "run.json").read_text())
-    assert (card["schema"], card["preset"]) == (1, "smoke")
+    assert (card["schema"], card["program"], card["score"]) == (2, "dacsdc", "iou")
+    assert card["preset"] == "smoke"
     assert card["options"] == run.recorded_options()
     assert card["recipe"] == json.loads(json.dumps(asdict(run.preset)))
     assert card["recipe"]["lam"] == 0.5
@@ -256,25 +267,25 @@ def test_the_card_holds_the_whole_configuration(tmp_path, frames):
         "bram18": 280,
         "clock_mhz": 100.0,
     }
-    assert card["data"] == {"source": str(frames), "train_frames": 3, "test_frames": 2}
+    assert card["data"] == {"source": str(frames), **COUNTS}
 
 
 def test_the_card_names_a_generated_set(tmp_path, frames, monkeypatch):
-    monkeypatch.setattr(run_context.synthetic, "generate", lambda *_, **__: True)
+    monkeypatch.setattr(data.synthetic, "generate", lambda *_, **__: True)
     run = run_of(tmp_path)
-    run.data_folder.parent.mkdir()
-    run.data_folder.symlink_to(frames)
+    folder_of(run).parent.mkdir()
+    folder_of(run).symlink_to(frames)
     run.write_card()
     card = json.loads((tmp_path / "run.json").read_text())
-    assert card["data"] == {"source": "generated", "train_frames": 3, "test_frames": 2}
+    assert card["data"] == {"source": "generated", **COUNTS}
 
 
 def test_a_damaged_generated_set_says_what_to_delete(tmp_path, frames, monkeypatch):
-    monkeypatch.setattr(run_context.synthetic, "generate", lambda *_, **__: True)
+    monkeypatch.setattr(data.synthetic, "generate", lambda *_, **__: True)
     run = run_of(tmp_path)
-    shutil.copytree(frames, run.data_folder)
-    next(run.data_folder.rglob("*.xml")).unlink()
-    with pytest.raises(RunError, match=rf"is missing beside it; .*; or delete {run.data_folder}$"):
+    shutil.copytree(frames, folder_of(run))
+    next(folder_of(run).rglob("*.xml")).unlink()
+    with pytest.raises(RunError, match=rf"is missing beside it; .*; or delete {folder_of(run)}$"):
         run.train_data  # noqa: B018
 
 

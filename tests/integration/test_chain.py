@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from experiments import run_context
-from experiments.dacsdc import main
+from experiments.command_line import main
+from experiments.dacsdc import PROGRAM
 from mixq_jax.data import synthetic
 
 BITS = ("--wbits", "444444444", "--abits", "844444444")
@@ -46,7 +47,7 @@ def here(tmp_path, monkeypatch, capfd):
     handler = signal.getsignal(signal.SIGINT)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        code = main(list(arguments))
+        code = main(PROGRAM, list(arguments))
         return code, *capfd.readouterr()
 
     yield run
@@ -71,7 +72,7 @@ def finished(folder) -> Path:
 @pytest.mark.csim
 def test_smoke_run_ends_with_a_report(finished):
     report = json.loads((finished / "report.json").read_text())
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert set(report["bits"]) == {f"conv{i}" for i in range(9)}
     assert all(2 <= b <= 8 for pair in report["bits"].values() for b in pair)
     assert {"float", "quant", "integer"} <= set(report["iou"])

@@ -33,7 +33,7 @@ def test_detections_do_not_depend_on_the_batch(case):
         np.testing.assert_allclose(getattr(whole, field), getattr(parts, field), rtol=1e-5)
     assert whole.boxes.shape == (5, 4)
     np.testing.assert_allclose(whole.iou, detect.iou(whole.boxes, data.boxes), rtol=1e-6)
-    assert whole.mean_iou == pytest.approx(whole.iou.mean())
+    assert whole.score == pytest.approx(whole.iou.mean())
 
 
 def test_the_integer_network_is_the_graph_times_its_scale(case):

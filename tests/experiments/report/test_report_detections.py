@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from experiments.report.detections import shots
-from experiments.report.record import Detections
+from experiments.report.record import Samples
 
 HEIGHT, WIDTH = 40, 80
 
@@ -21,7 +21,7 @@ def shot(truth: tuple, predicted: tuple, bgr=(0, 0, 0)) -> ElementTree.Element:
     images = np.full((1, HEIGHT, WIDTH, 3), bgr, np.uint8)
     boxes = (np.array([box], np.float32) for box in (truth, predicted))
     scores = np.array([0.5], np.float32)
-    return ElementTree.fromstring(shots(Detections(images, *boxes, scores, scores))[0])
+    return ElementTree.fromstring(shots(Samples(images, *boxes, scores, scores))[0])
 
 
 def test_bgr_bytes_become_a_picture_in_true_colours():

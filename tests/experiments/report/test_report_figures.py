@@ -15,6 +15,8 @@ from experiments.report.colours import MUTED, WIDTHS
 
 SVG = "{http://www.w3.org/2000/svg}"
 
+SCORES = {"integer": 0.5, "constant box": 0.1}
+
 
 def words(svg: str) -> set[str]:
     """Return the texts of a drawing; fails if it is not XML."""
@@ -33,7 +35,9 @@ def drawings(steps: int) -> dict[str, str]:
     falling = {name: 3 / (step + 1) + level for level, name in enumerate(("total", "box"))}
     return {
         "loss": figures.loss_curves(step, falling),
-        "iou": figures.iou_curve(step, step / steps, {"integer": 0.5, "constant box": 0.1}),
+        "score": figures.score_curve(
+            step, step / steps, "IoU", {"integer": 0.5, "constant box": 0.1}
+        ),
         "cost": figures.cost_curve(step, 9 - step / steps, step * 0 + 8, {"all four": 6.0}),
         "shares": figures.width_shares(step, shares(steps), shares(steps)),
         "entropy": figures.entropy_map(step, np.ones((steps, 3)), ("conv0", "conv1", "conv2")),
@@ -71,7 +75,7 @@ def test_smoothing_is_a_moving_mean(count, seed):
 def test_figures_are_labelled():
     drawn = drawings(30)
     assert {"total", "box", "step", "loss (log scale)"} <= words(drawn["loss"])
-    assert {"training", "integer", "constant box", "IoU"} <= words(drawn["iou"])
+    assert {"training", "integer", "constant box", "IoU"} <= words(drawn["score"])
     assert {"expected", "likeliest widths", "all four"} <= words(drawn["cost"])
     assert {"weights", "activations"} <= words(drawn["shares"])
     assert {"conv0", "conv1", "conv2", "ln 7"} <= words(drawn["entropy"])
@@ -117,7 +121,7 @@ def test_short_runs_can_be_drawn(steps):
 
 def test_long_runs_do_not_grow_the_figures():
     short, long = drawings(600), drawings(20_000)
-    for name in set(long) - {"iou"}:  # that one has a dozen points, however long the run
+    for name in set(long) - {"score"}:  # that one has a dozen points, however long the run
         assert len(long[name]) < 1.3 * len(short[name]), name
 
 

@@ -85,9 +85,9 @@ def test_the_document_repeats_what_the_stages_wrote(whole):
     def stage(name):
         return json.loads((whole.parent / name / "result.json").read_text())
 
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert document["bits"] == document["searched_bits"] == inputs.BITS
-    assert document["iou"] == stage("test")["iou"]
+    assert document["iou"] == stage("test")["score"]
     assert document["differences"] == stage("test")["differences"]
     for key in ("csim", "cycles", "resources", "layers"):
         assert document[key] == stage("simulate")[key]

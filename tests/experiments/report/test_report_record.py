@@ -32,7 +32,7 @@ def test_a_whole_run_has_nothing_missing(out):
     assert record.missing == ()
     assert record.layers == inputs.LAYERS
     assert len(record.search.step) == len(record.train.step) == 5
-    assert record.detections.images.shape == (12, inputs.HEIGHT, inputs.WIDTH, 3)
+    assert record.samples.images.shape == (12, inputs.HEIGHT, inputs.WIDTH, 3)
 
 
 def test_probabilities_are_the_softmax_of_alpha_over_tau(out):
@@ -56,7 +56,7 @@ def test_an_absent_stage_is_missing(tmp_path, absent):
 def test_a_run_that_only_began_has_all_missing(tmp_path):
     record = read_run(inputs.write_run(tmp_path, ()))
     assert record.missing == STAGES
-    assert record.search is record.train is record.detections is None
+    assert record.search is record.train is record.samples is None
 
 
 def test_a_line_cut_short_by_a_kill_is_left_out(out):
@@ -99,7 +99,7 @@ def test_a_missing_run_names_the_command(tmp_path):
 
 def test_another_schema_is_refused(out):
     edit(out / "run.json", lambda card: card.update(schema=7))
-    with pytest.raises(ReportError, match=r"run\.json has schema 7, this version reads 1; run `"):
+    with pytest.raises(ReportError, match=r"run\.json has schema 7, this version reads 2; run `"):
         read_run(out)
 
 
@@ -130,7 +130,7 @@ DAMAGES = [
     ("search/result.json", "search", drop("cost", "bram"), "cost has no 'bram'"),
     ("search/result.json", "search", drop("bits", "conv8"), "'bits' is of other layers"),
     ("train/result.json", "train", put(1, "warm_start"), "warm_start is '1', not bool"),
-    ("test/result.json", "test", put(None, "iou", "quant"), "quant is 'None', not int | float"),
+    ("test/result.json", "test", put(None, "score", "quant"), "quant is 'None', not int | float"),
     ("export/result.json", "export", put(True, "files"), "files is 'True', not int"),
     ("simulate/result.json", "simulate", put([], "layers"), "layers is empty"),
     ("simulate/result.json", "simulate", drop("cycles", "interval"), "cycles has no 'interval'"),
@@ -167,7 +167,7 @@ LINES = [
     ("search/metrics.jsonl", "search", '{"step": 0}\n', "no 'tau'"),
     ("search/metrics.jsonl", "search", "[1]\n", "indices"),
     ("train/metrics.jsonl", "train", '{"step": "x"}\n', "could not convert"),
-    ("train/iou.jsonl", "train", '{"step": 4, "iou": [1]}\n', "'iou' is [1] a line, not []"),
+    ("train/score.jsonl", "train", '{"step": 4, "score": [1]}\n', "'score' is [1] a line, not []"),
 ]
 
 
@@ -186,28 +186,28 @@ def test_alphas_of_another_network_are_corrupt(out):
 
 ARRAYS = [
     ({"truth": np.zeros((12, 3), np.float32)}, "'truth' is [12, 3], not [12, 4]"),
-    ({"iou": np.zeros(3, np.float32)}, "'iou' is [3], not [12]"),
+    ({"score": np.zeros(3, np.float32)}, "'score' is [3], not [12]"),
     ({"images": np.zeros((12, 4, 4, 3))}, "'images' is float64 [12, 4, 4, 3], not uint8"),
 ]
 
 
 @pytest.mark.parametrize(("change", "reason"), ARRAYS)
 def test_detections_of_another_shape_are_corrupt(out, change, reason):
-    np.savez(out / "test/detections.npz", **(inputs.detections() | change))
-    expect_corrupt(out, "test/detections.npz", "test", reason)
+    np.savez(out / "test/samples.npz", **(inputs.detections() | change))
+    expect_corrupt(out, "test/samples.npz", "test", reason)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"text"])
 def test_broken_archives_are_corrupt(out, content):
-    (out / "test/detections.npz").write_bytes(content)
-    expect_corrupt(out, "test/detections.npz", "test", "")
+    (out / "test/samples.npz").write_bytes(content)
+    expect_corrupt(out, "test/samples.npz", "test", "")
 
 
 def test_detections_without_a_column_are_corrupt(out):
     arrays = inputs.detections()
     del arrays["confidence"]
-    np.savez(out / "test/detections.npz", **arrays)
-    expect_corrupt(out, "test/detections.npz", "test", "confidence")
+    np.savez(out / "test/samples.npz", **arrays)
+    expect_corrupt(out, "test/samples.npz", "test", "confidence")
 
 
 def test_commands_repeat_the_options_that_are_not_defaults():

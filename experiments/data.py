@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data of a run: a given folder, or for detectors a generated set."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from experiments import run_folder
+from experiments.classification_options import ClassificationOptions
+from experiments.detection_options import DetectionOptions
+from experiments.options import OptionError, Preset, RunOptions
+from experiments.progress import bar
+from mixq_jax.data import DataError, cifar, dacsdc, mnist, synthetic
+from mixq_jax.data.dacsdc import Dataset
+from mixq_jax.data.labelled import Labelled
+
+VARIABLE = "MIXQ_DATA"  # the folder of classification sets where --data is not given
+LOADERS = {"cifar10": cifar, "mnist": mnist}
+
+
+def load_split(options: RunOptions, preset: Preset, split: str) -> Dataset | Labelled:
+    """Load "train" or "test"."""
+    match options:
+        case DetectionOptions():
+            return _frames(options, preset, split)
+        case ClassificationOptions():
+            return _images(options, preset, split)
+    raise AssertionError(f"no data for {type(options).__name__}")
+
+
+def check_folder(options: RunOptions) -> None:
+    """Raise OptionError unless the folder that `options` name is there."""
+    match options:
+        case DetectionOptions(data=None):
+            return
+        case ClassificationOptions(dataset=dataset):
+            folder = classification_folder(options)
+            if folder is None or not folder.is_dir():
+                raise OptionError(
+                    f"--data {folder or '(not given)'}: no folder of {dataset}; "
+                    f"{LOADERS[dataset].HOW_TO_GET}, and give the folder with --data or {VARIABLE}"
+                )
+        case _ if not options.data.is_dir():
+            raise OptionError(
+                f"--data {options.data}: no such folder; give the DAC-SDC folder or leave out"
+            )
+
+
+def data_folder(options: RunOptions) -> Path | None:
+    """Return the folder that the data come from, None if they are generated."""
+    if isinstance(options, ClassificationOptions):
+        return classification_folder(options)
+    return options.data
+
+
+def classification_folder(options: ClassificationOptions) -> Path | None:
+    """Return --data, else what the environment says, else None."""
+    if options.data is not None:
+        return options.data
+    return Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None
+
+
+def _images(options: ClassificationOptions, preset: Preset, split: str) -> Labelled:
+    """Return the first images of a fixed shuffle: files are sorted by class in some versions."""
+    with bar(f"load {split} images", 1) as advance:
+        data = LOADERS[options.dataset].load(classification_folder(options), split)
+        advance(1)
+    count = preset.train_frames if split == "train" else preset.test_frames
+    if count >= len(data.images):
+        return data
+    rows = np.random.default_rng(0).permutation(len(data.images))[:count]
+    return Labelled(data.images[rows], data.labels[rows], data.classes, data.note)
+
+
+def detection_folder(options: DetectionOptions, preset: Preset) -> Path:
+    """Return the given folder, or the generated set (written on first use)."""
+    if options.data is not None:
+        return options.data
+    config = synthetic.SyntheticConfig(
+        height=preset.height,
+        width=preset.width,
+        train_frames=preset.train_frames,
+        test_frames=preset.test_frames,
+    )
+    name = hashlib.sha256(repr(config).encode()).hexdigest()[:12]
+    folder = options.cache / f"generated-{preset.height}x{preset.width}-{name}"
+    with bar("generate data") as advance:
+        synthetic.generate(folder, config, workers=os.cpu_count() or 1, progress=advance)
+    return folder
+
+
+def _frames(options: DetectionOptions, preset: Preset, split: str) -> Dataset:
+    folder, size = detection_folder(options, preset), (preset.height, preset.width)
+    try:
+        with bar(f"load {split} frames") as advance:
+            return dacsdc.load(folder, *size, split, cache=options.cache, progress=advance)
+    except DataError as error:
+        if options.data is not None:
+            raise
+        raise run_folder.RunError(f"generated data: {error}; or delete {folder}") from error

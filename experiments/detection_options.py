@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options and presets of `python -m experiments.dacsdc`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from experiments.options import Preset, RunOptions
+
+PRESETS = {
+    # Everything real but tiny: two layers' worth of work, seconds a stage.
+    "smoke": Preset(
+        height=48,
+        width=96,
+        slim=4,
+        train_frames=64,
+        test_frames=32,
+        search_steps=12,
+        search_batch=8,
+        train_steps=20,
+        train_batch=8,
+        optimiser="adam",
+        learning_rate=2e-3,
+        alpha_learning_rate=0.05,
+        alpha_warmup_steps=2,
+        bias_warmup_steps=0,
+        augment="light",
+        relaxation="softmax",
+        tau_first=1.0,
+        tau_last=0.5,
+        lam=1e-3,
+        quantiser="ours",
+        box_gain=17.7,
+        warm_start=True,
+        csim_frames=2,
+        chunk=4,
+    ),
+    # Minutes on two cores. Adam, because hundreds of steps are too few for the published SGD; five
+    # times the box gain, because boxes of ten pixels live by their last pixel.
+    "demo": Preset(
+        height=80,
+        width=160,
+        slim=1,
+        train_frames=4000,
+        test_frames=400,
+        search_steps=400,
+        search_batch=16,
+        train_steps=1100,
+        train_batch=16,
+        optimiser="adam",
+        learning_rate=5e-3,
+        alpha_learning_rate=0.02,
+        alpha_warmup_steps=100,
+        bias_warmup_steps=0,
+        augment="light",
+        relaxation="gumbel",
+        tau_first=2.0,
+        tau_last=0.3,
+        lam=5e-3,
+        quantiser="ours",
+        box_gain=17.7,
+        warm_start=True,
+        csim_frames=4,
+    ),
+    # The published recipe on 160x320: 35 epochs of search, 200 of training for 74 800 frames
+    # (80 % of the contest's 93 520) in batches of 64, plain softmax, SGD, cd = 1e-5.
+    "paper": Preset(
+        height=160,
+        width=320,
+        slim=1,
+        train_frames=8000,
+        test_frames=1000,
+        search_steps=35 * 1169,
+        search_batch=64,
+        train_steps=200 * 1169,
+        train_batch=64,
+        optimiser="sgd",
+        learning_rate=0.01,
+        alpha_learning_rate=0.01,
+        alpha_warmup_steps=0,
+        bias_warmup_steps=3 * 1169,
+        augment="reference",
+        relaxation="softmax",
+        tau_first=1.0,
+        tau_last=1.0,
+        lam=4e-5,
+        quantiser="mixq",
+        box_gain=3.54,
+        bias_factor=2.0,
+        final_factor=0.001,
+        warm_start=False,
+        csim_frames=4,
+        chunk=50,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class DetectionOptions(RunOptions):
+    """Options of `python -m experiments.dacsdc`."""
+
+    program: ClassVar[str] = "dacsdc"
+    presets: ClassVar[dict[str, Preset]] = PRESETS
+
+    net: Literal["ultranet", "ultranet_bypass", "skynet", "skynet_k5"] = "ultranet"
+    """The network (SkyNet: depthwise and pointwise; bypass: a branch around three layers)."""
+    out: Path = Path("runs/dacsdc")
+    """Folder of the run: checkpoints, metrics, graph/, hls/, report.json, report.html."""
+    data: Path | None = None
+    """DAC-SDC folder (jpg + Pascal-VOC xml). Default: a generated set, cached."""
+    box_gain: float | None = None
+    """Gain of the loss's box term (published: 3.54)."""
