@@ -3,6 +3,7 @@
 
 import gzip
 import zlib
+from math import prod
 from pathlib import Path
 from typing import Literal
 
@@ -53,8 +54,9 @@ def _read(folder: Path, name: str) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: damaged ({error}); get it again") from error
     axes = content[3] if len(content) > 3 else 0
-    sizes = np.frombuffer(content[4 : 4 + 4 * axes], ">i4")
-    values = content[4 + 4 * axes :]
-    if content[:3] != bytes((0, 0, UNSIGNED_BYTE)) or len(values) != np.prod(sizes, dtype=np.int64):
+    head, values = content[: 4 + 4 * axes], content[4 + 4 * axes :]
+    sizes = [int.from_bytes(head[at : at + 4], "big") for at in range(4, len(head), 4)]
+    whole = len(head) == 4 + 4 * axes and len(values) == prod(sizes)
+    if head[:3] != bytes((0, 0, UNSIGNED_BYTE)) or not whole:
         raise DataError(f"{path}: is no IDX file of bytes, or cut short; get it again")
     return np.frombuffer(values, np.uint8).reshape(sizes)

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CIFAR-10 of every version gives the same images; what is missing or damaged is named."""
+
+import io
+import os
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixq_jax.data import cifar
+from mixq_jax.data.annotations import DataError
+
+COUNT = 3  # images a batch
+
+
+def batches(seed: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return planes and labels of every batch."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: (rng.integers(0, 256, (COUNT, 3072), np.uint8), rng.integers(0, 10, COUNT))
+        for name in (*cifar.TRAIN_BATCHES, *cifar.TEST_BATCHES)
+    }
+
+
+def write_python(folder, parts) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (planes, labels) in parts.items():
+        document = {"data": planes, "labels": labels.tolist(), "batch_label": name}
+        (folder / name).write_bytes(pickle.dumps(document, 2))
+
+
+def write_binary(folder, parts) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (planes, labels) in parts.items():
+        records = np.concatenate([labels[:, None].astype(np.uint8), planes], 1)
+        (folder / f"{name}.bin").write_bytes(records.tobytes())
+
+
+def expected(parts, names) -> tuple[np.ndarray, np.ndarray]:
+    planes = np.concatenate([parts[name][0] for name in names])
+    images = planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return images, np.concatenate([parts[name][1] for name in names])
+
+
+@pytest.mark.parametrize("inner", ["", "unpacked"])
+@pytest.mark.parametrize("write", [write_python, write_binary])
+def test_published_versions(tmp_path, write, inner):
+    parts = batches()
+    names = {write_python: "cifar-10-batches-py", write_binary: "cifar-10-batches-bin"}
+    write(tmp_path / (names[write] if inner else ""), parts)
+    for split, of in (("train", cifar.TRAIN_BATCHES), ("test", cifar.TEST_BATCHES)):
+        data = cifar.load(tmp_path, split)
+        images, labels = expected(parts, of)
+        assert np.array_equal(data.images, images)
+        assert data.labels.tolist() == labels.tolist()
+        assert (data.images.dtype, data.labels.dtype) == (np.uint8, np.int32)
+        assert (len(data.classes), data.note) == (10, "")
+        assert data.weights.tolist() == [1.0] * len(labels)
+
+
+def archive(path, side: int = 32, labels=(3, 9)) -> None:
+    arrays = {}
+    for split in ("train", "test"):
+        files = []
+        for shade in (40, 200):
+            buffer = io.BytesIO()
+            Image.new("RGB", (side, side), (shade, 10, 90)).save(buffer, "JPEG", quality=95)
+            files.append(buffer.getvalue())
+        arrays[f"{split}_jpeg"] = np.frombuffer(b"".join(files), np.uint8)
+        arrays[f"{split}_offsets"] = np.cumsum([0, *map(len, files)])
+        arrays[f"{split}_labels"] = np.array(labels, np.uint8)
+    np.savez(path, **arrays)
+
+
+def test_archive_of_jpeg_files_says_that_it_is_one(tmp_path):
+    archive(tmp_path / cifar.JPEG_ARCHIVE)
+    data = cifar.load(tmp_path, "test")
+    assert data.images.shape == (2, 32, 32, 3)
+    assert abs(int(data.images[1, 5, 5, 0]) - 200) < 4  # lossy
+    assert data.labels.tolist() == [3, 9]
+    assert data.note == "JPEG re-encoded"
+    assert np.array_equal(cifar.load(tmp_path / cifar.JPEG_ARCHIVE, "test").images, data.images)
+
+
+def test_nothing_there_says_how_to_get_it(tmp_path):
+    with pytest.raises(DataError, match=r"holds no CIFAR-10 .*; download cifar-10-python\.tar\.gz"):
+        cifar.load(tmp_path, "train")
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+DAMAGE = {
+    "missing": (write_python, "data_batch_3", lambda p: p.unlink(), "missing beside the other"),
+    "cut": (write_python, "data_batch_3", cut, r"no readable batch \(\w+\); unpack the set again"),
+    "foreign": (
+        write_python,
+        "data_batch_2",
+        lambda p: p.write_bytes(pickle.dumps({"data": Evil()})),
+        r"holds '(posix|nt)\.system', which is not read",
+    ),
+    "shape": (
+        write_python,
+        "data_batch_2",
+        lambda p: p.write_bytes(
+            pickle.dumps({"data": np.zeros((2, 5), np.uint8), "labels": [1, 2]})
+        ),
+        r"data is uint8 \(2, 5\) for 2 labels",
+    ),
+    "label": (
+        write_python,
+        "data_batch_1",
+        lambda p: p.write_bytes(
+            pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [10]})
+        ),
+        r"labels must be 0\.\.9",
+    ),
+    "bytes": (write_binary, "data_batch_4.bin", cut, "9218 bytes are no whole records of 3073"),
+    "gone": (write_binary, "data_batch_4.bin", lambda p: p.unlink(), "missing beside the other"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damage_is_named(tmp_path, case):
+    write, name, damage, message = DAMAGE[case]
+    write(tmp_path, batches())
+    damage(tmp_path / name)
+    with pytest.raises(DataError, match=f"^{tmp_path / name}: {message}"):
+        cifar.load(tmp_path, "train")
+
+
+def test_damaged_archives_are_named(tmp_path):
+    path = tmp_path / cifar.JPEG_ARCHIVE
+    for make, message in (
+        (lambda: path.write_bytes(b"no archive"), "damaged archive"),
+        (lambda: np.savez(path, train_jpeg=np.zeros(3, np.uint8)), "damaged archive"),
+        (lambda: archive(path, side=16), "an image is 16x16, not 32x32"),
+        (lambda: archive(path, labels=(1, 2, 3)), "2 images for 3 labels"),
+    ):
+        make()
+        with pytest.raises(DataError, match=message):
+            cifar.load(tmp_path, "train")
