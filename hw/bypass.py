@@ -8,7 +8,7 @@ while the next one comes. Rows are counted at the image, where a row of a pooled
 
 from math import ceil
 
-from hw.ir import Concat, Conv, Graph, MaxPool, Reorg, sources
+from hw.ir import Concat, Conv, Graph, MaxPool, Patches, Reorg, sources
 from hw.ir_verify import infer
 
 BranchRows = dict[str, tuple[int, int]]
@@ -46,6 +46,9 @@ def image_rows(graph: Graph) -> dict[str, float]:
                 before += (node.padding + 1) * _scale(graph, node.source)
             case MaxPool():
                 before += _scale(graph, node.source) * (node.size - 1)
+            case Patches():
+                rows = node.kernel - node.padding + node.stride
+                before += _scale(graph, node.source) * rows
             case Reorg():
                 before += _scale(graph, node.source) * (2 * node.block - 1)
         late[node.name] = before

@@ -16,6 +16,7 @@ from hw.pipeline import (
     InputPort,
     MacArray,
     OutputPort,
+    PatchBuffer,
     Pipeline,
     Pool,
     Process,
@@ -32,6 +33,7 @@ LATENCY_CYCLES: dict[type, int] = {
     Pool: 1,  # maximum
     Fork: 1,  # word register
     SpaceToDepth: 2,  # block RAM read and its output register
+    PatchBuffer: 2,  # block RAM read and its output register
     Concatenate: 1,  # multiplexer
     OutputPort: 2,  # column multiplexer, bias adder
 }
@@ -109,8 +111,29 @@ def process_cycles(process: Process) -> int:
             return H * W * (M // process.parallel)
         case Fork(height=H, width=W, channels=C) | SpaceToDepth(height=H, width=W, channels=C):
             return H * W * (C // process.parallel)
+        case PatchBuffer(height=H, stride=stride):
+            return H // stride * max(patch_words(process))
         case Concatenate(height=H):
             return H * sum(concatenated_words(process))
+
+
+def patch_words(process: PatchBuffer) -> tuple[int, int]:
+    """Return (words stored, words sent) per output row."""
+    words = process.width * process.channels // process.parallel
+    return process.stride * words, words // process.stride * process.kernel**2
+
+
+def patch_rows(process: PatchBuffer) -> int:
+    """Return the rows of the ring: those of a patch, and those that come meanwhile."""
+    return process.stride * (patch_lag(process) + 2) + process.padding
+
+
+def patch_lag(process: PatchBuffer) -> int:
+    """Return how many output rows pass between the last row of a patch's own step and its rows.
+
+    Output row y needs input rows up to stride y + kernel - 1 - padding.
+    """
+    return max(0, ceil_div(process.kernel - process.padding, process.stride) - 1)
 
 
 def concatenated_words(process: Concatenate) -> tuple[int, int]:
@@ -131,6 +154,8 @@ def extra_iterations(process: Process) -> int:
             return (process.padding + 1) * max(window_words(process))
         case SpaceToDepth():
             return block_words(process)
+        case PatchBuffer():
+            return (patch_lag(process) + 1) * max(patch_words(process))
         case _:
             return 0
 
@@ -206,6 +231,11 @@ def read_at(process: Process, n: Index, stream: int = 0) -> Index:
             length = max(write, read)
             phase, word = divmod(n, write)
             return phase * length + _spread(word, length, write)
+        case PatchBuffer():
+            write, read = patch_words(process)
+            length = max(write, read)
+            phase, word = divmod(n, write)
+            return phase * length + _spread(word, length, write)
         case Requantise() | OutputPort():
             return n * process.columns * lane_steps(process)
         case MacArray() | Pool() | Fork() | SpaceToDepth():
@@ -228,6 +258,11 @@ def write_at(process: Process, n: Index) -> Index:
             length = max(write, read)
             row, word = divmod(n, read)
             return (row + p + 1) * length + _spread(word, length, read)
+        case PatchBuffer():
+            write, read = patch_words(process)
+            length = max(write, read)
+            row, word = divmod(n, read)
+            return (row + patch_lag(process) + 1) * length + _spread(word, length, read)
         case MacArray():
             return (n + 1) * column_step_cycles(process) - 1
         case Requantise(width=W, kernel=K):

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from hw.bypass import BranchRows, branch_rows, concat_link
-from hw.cycles import concatenated_words, window_words
+from hw.cycles import concatenated_words, patch_words, window_words
 from hw.design import Design, DesignError, LayerDesign
 from hw.design_verify import verify, window_channels
 from hw.intmath import ceil_div
-from hw.ir import Concat, Conv, Graph, MaxPool, Node, Reorg, TensorType, sources
+from hw.ir import Concat, Conv, Graph, MaxPool, Node, Patches, Reorg, TensorType, sources
 from hw.ir_verify import infer
 from hw.mac_words import decode_cycles, link_lanes
 from hw.pipeline import (
@@ -19,6 +19,7 @@ from hw.pipeline import (
     InputPort,
     MacArray,
     OutputPort,
+    PatchBuffer,
     Pipeline,
     Pool,
     Process,
@@ -27,7 +28,7 @@ from hw.pipeline import (
     Stream,
     Window,
 )
-from hw.stages import Follower, Stage
+from hw.stages import Follower, Stage, image_followers
 
 SLACK_WORDS = 64  # for the pipeline registers of a branch, a dozen a layer
 DEFAULT_DEPTH = 2  # the least with which a registered FIFO moves a word every cycle
@@ -65,7 +66,7 @@ def layout(design: Design) -> list[tuple[int | None, tuple[Process, ...]]]:
 def input_processes(
     graph: Graph, types: dict[str, TensorType], port_bits: int
 ) -> tuple[Process, ...]:
-    """Return the process that unpacks the beats of the image, and the forks behind it."""
+    """Return the process that unpacks the beats of the image, its patches and the forks behind."""
     image = graph.input
     port = InputPort(
         "input",
@@ -76,7 +77,11 @@ def input_processes(
         bits=image.bits,
         port_bits=port_bits,
     )
-    return (port, *_forks(graph, image.name, types, image.channels))
+    processes: list[Process] = [port, *_forks(graph, image.name, types, image.channels)]
+    for node in image_followers(graph):
+        processes += _follower(node, types, image.channels)
+        processes += _forks(graph, node.name, types, image.channels)
+    return tuple(processes)
 
 
 def layer_processes(
@@ -182,6 +187,11 @@ def _follower(node: Follower, types: dict[str, TensorType], parallel: int) -> It
             shape = types[source]
             size = shape.height, shape.width, shape.channels
             yield SpaceToDepth(name, *size, parallel, shape.bits, block)
+        case Patches(name=name, source=source):
+            shape = types[source]
+            size = shape.height, shape.width, shape.channels
+            steps = node.kernel, node.stride, node.padding
+            yield PatchBuffer(name, *size, parallel, shape.bits, *steps)
         case Concat(name=name, sources=joined):
             shape, before = types[name], types[joined[0]].channels
             for index, source in enumerate(joined[1:], 2):
@@ -234,7 +244,7 @@ def _producers(graph: Graph, process: Process) -> tuple[str, ...]:
             return (_provider(graph, graph[node]),)
         case OutputPort(node=node):
             return (f"{node}_mac",)
-        case Pool(name=name) | SpaceToDepth(name=name):
+        case Pool(name=name) | SpaceToDepth(name=name) | PatchBuffer(name=name):
             return (_provider(graph, graph[name]),)
         case Fork(name=name):
             node, index = name.rsplit("_fork", 1)
@@ -303,6 +313,8 @@ def output_words(process: Process) -> tuple[int, int]:
             return width, H * W * (C // process.parallel)
         case SpaceToDepth(height=H, width=W, channels=C):
             return process.parallel * process.bits, H * W * (C // process.parallel)
+        case PatchBuffer(height=H, stride=stride):
+            return process.parallel * process.bits, H // stride * patch_words(process)[1]
         case Concatenate(height=H):
             return process.parallel * process.bits, H * sum(concatenated_words(process))
         case OutputPort(height=H, width=W, out_channels=M, values_per_beat=values):
@@ -312,12 +324,14 @@ def output_words(process: Process) -> tuple[int, int]:
 def default_depth(consumer: Process, index: int = 0, rows: BranchRows | None = None) -> int:
     """Return the default depth of FIFO `index` into `consumer`.
 
-    A row into a window, the rows that one branch runs ahead (`branch_rows`) into a concatenation,
-    else two words.
+    A row into a window or a patch buffer, the rows that one branch runs ahead (`branch_rows`) into
+    a concatenation, else two words.
     """
     match consumer:
         case Window():
             return max(DEFAULT_DEPTH, window_words(consumer)[0])
+        case PatchBuffer():
+            return max(DEFAULT_DEPTH, patch_words(consumer)[0] // consumer.stride)
         case Concatenate(name=name) if rows is not None:
             return rows[name][index] * concatenated_words(consumer)[index] + SLACK_WORDS
         case _:

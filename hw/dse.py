@@ -154,7 +154,7 @@ def manual(
 
 def _intervals(space: _Space) -> list[int]:
     """Return every number of cycles that some process may take and all processes may keep to."""
-    image = process_cycles(input_processes(space.graph, space.types, PORT_BITS)[0])
+    image = max(map(process_cycles, input_processes(space.graph, space.types, PORT_BITS)))
     cycles = {image}
     for options in space.options:
         cycles.update(option.cycles for option in options)

@@ -13,6 +13,7 @@ from hw.ir import (
     MaxPool,
     Node,
     Output,
+    Patches,
     Reorg,
     Requant,
     sources,
@@ -69,6 +70,9 @@ def _run_node(node: Node, inputs: list[np.ndarray]) -> np.ndarray:
         case Reorg():
             blocks = _blocks(x, node.block).transpose(0, 1, 3, 2, 4, 5)
             return blocks.reshape(*blocks.shape[:3], -1)
+        case Patches():
+            windows = _windows(x, node.kernel, node.stride, node.padding)
+            return windows.reshape(*windows.shape[:3], -1)
         case Concat():
             return np.concatenate(inputs, -1)
         case Output():
@@ -76,11 +80,7 @@ def _run_node(node: Node, inputs: list[np.ndarray]) -> np.ndarray:
 
 
 def _conv(node: Conv, x: np.ndarray) -> np.ndarray:
-    pad = node.padding
-    padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    kernel = (node.kernel, node.kernel)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))
-    windows = windows[:, :: node.stride, :: node.stride].transpose(0, 1, 2, 4, 5, 3)
+    windows = _windows(x, node.kernel, node.stride, node.padding)
     fan_in, fan_out = x.shape[-1] // node.groups, node.out_channels // node.groups
     parts = [
         _matmul(
@@ -90,6 +90,13 @@ def _conv(node: Conv, x: np.ndarray) -> np.ndarray:
         for g in range(node.groups)
     ]
     return _add_bias(node, np.concatenate(parts, -1))
+
+
+def _windows(x: np.ndarray, kernel: int, stride: int, pad: int) -> np.ndarray:
+    """Return `[N, H', W', kernel, kernel, C]`: what a kernel sees at each of its places."""
+    padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
+    return windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
 
 
 def _matmul(x: np.ndarray, weights: np.ndarray) -> np.ndarray:

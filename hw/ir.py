@@ -7,7 +7,7 @@ costed, folded and simulated, but not executed.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -157,6 +157,21 @@ class Reorg:
 
 
 @dataclass(frozen=True)
+class Patches:
+    """What each step of a strided convolution sees, as channels; zero padding on all four sides.
+
+    Out pixel (y, x) has channel (kernel ky + kx) C + c of pixel (stride y + ky - padding,
+    stride x + kx - padding). A strided convolution is a 1x1 convolution of it (`hw.lower`).
+    """
+
+    name: str
+    source: str
+    kernel: int
+    stride: int
+    padding: int
+
+
+@dataclass(frozen=True)
 class Concat:
     """Concatenate channels in the order of `sources`; all must have one height, width, range."""
 
@@ -182,8 +197,8 @@ class Output:
             object.__setattr__(self, "scale", scale)
 
 
-Node = Input | Conv | Linear | Requant | MaxPool | Reorg | Concat | Output
-OPS: tuple[type, ...] = (Input, Conv, Linear, Requant, MaxPool, Reorg, Concat, Output)
+Node = Input | Conv | Linear | Requant | MaxPool | Reorg | Patches | Concat | Output
+OPS: tuple[type, ...] = get_args(Node)
 
 
 def sources(node: Node) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from hw.ir import (
     MaxPool,
     Node,
     Output,
+    Patches,
     Reorg,
     Requant,
     TensorType,
@@ -104,6 +105,8 @@ def _infer_node(node: Node, inputs: list[TensorType]) -> TensorType:
             return _shrink(node, inputs[0], node.size, exact=False)
         case Reorg():
             return _shrink(node, inputs[0], node.block, exact=True)
+        case Patches():
+            return _infer_patches(node, inputs[0])
         case Concat():
             return _infer_concat(node, inputs)
         case Output():
@@ -125,25 +128,39 @@ def _infer_input(node: Input) -> TensorType:
 def _infer_conv(node: Conv, source: TensorType) -> TensorType:
     _check_positive(node, "out_channels", "kernel", "stride", "groups")
     _check_codes(node, source)
-    if node.padding < 0:
-        raise IRError(f"node '{node.name}': padding is {node.padding}, must be at least 0")
     if source.channels % node.groups or node.out_channels % node.groups:
         raise IRError(
             f"conv '{node.name}': groups {node.groups} must divide {source.channels} input and "
             f"{node.out_channels} output channels"
         )
+    height, width = _steps(node, source)
+    fan_in = source.channels // node.groups
+    shape = (node.kernel, node.kernel, fan_in, node.out_channels)
+    return _accumulators(node, source, shape, height, width)
+
+
+def _steps(node: Conv | Patches, source: TensorType) -> tuple[int, int]:
+    """Return how many places a kernel takes along the rows and the columns of a map."""
+    if node.padding < 0:
+        raise IRError(f"node '{node.name}': padding is {node.padding}, must be at least 0")
     height, width = (
         (size + 2 * node.padding - node.kernel) // node.stride + 1
         for size in (source.height, source.width)
     )
     if height < 1 or width < 1:
         raise IRError(
-            f"conv '{node.name}': kernel {node.kernel} does not fit "
+            f"node '{node.name}': kernel {node.kernel} does not fit "
             f"{source.height}x{source.width} with padding {node.padding}"
         )
-    fan_in = source.channels // node.groups
-    shape = (node.kernel, node.kernel, fan_in, node.out_channels)
-    return _accumulators(node, source, shape, height, width)
+    return height, width
+
+
+def _infer_patches(node: Patches, source: TensorType) -> TensorType:
+    _check_positive(node, "kernel", "stride")
+    _check_codes(node, source)
+    channels = node.kernel**2 * source.channels
+    size = _steps(node, source)
+    return TensorType(*size, channels, source.lo, source.hi, source.bits, False)
 
 
 def _infer_linear(node: Linear, source: TensorType) -> TensorType:

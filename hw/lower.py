@@ -1,24 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operators that the accelerator has no process for, in terms of those that it has."""
 
+from dataclasses import replace
+
 from hw.design import DesignError
-from hw.ir import Conv, Graph, Linear, Node, Reorg, TensorType
+from hw.ir import Conv, Graph, Linear, Node, Patches, Reorg, TensorType
 from hw.ir_verify import verify
 
 
 def lower(graph: Graph) -> Graph:
-    """Return an equal graph in which every dense layer is a 1x1 convolution.
+    """Return an equal graph in which dense layers and strided convolutions are 1x1 convolutions.
 
-    Its input is flattened by space to depth, whose channels come in the order (row, column,
-    channel) of `Linear`. Nodes keep their names; those that flatten are new. Raise IRError for a
-    graph that breaks docs/IR.md and DesignError for a map that is not square.
+    Dense: of the map flattened by space to depth, whose channels come in the order (row, column,
+    channel) of `Linear`. Strided: of `Patches`. Nodes keep their names; those put before them are
+    new. Raise IRError for a graph that breaks docs/IR.md and DesignError for a dense layer on a
+    map that is not square.
     """
     types, nodes = verify(graph), []
-    if not graph.of_type(Linear):
-        return graph
     for node in graph.nodes:
-        nodes += _lower_linear(node, types[node.source]) if isinstance(node, Linear) else [node]
+        match node:
+            case Linear(source=source):
+                nodes += _lower_linear(node, types[source])
+            case Conv(stride=stride, groups=1) if stride > 1:
+                nodes += _lower_strided(node)
+            case _:
+                nodes.append(node)
+    if len(nodes) == len(graph.nodes) and not graph.of_type(Linear):
+        return graph
     return Graph(graph.name, tuple(nodes), graph.version)
+
+
+def _lower_strided(node: Conv) -> list[Node]:
+    name = f"{node.name}_patches"
+    weights = None
+    if node.weights is not None:
+        weights = node.weights.reshape(1, 1, -1, node.out_channels)
+    return [
+        Patches(name, node.source, node.kernel, node.stride, node.padding),
+        replace(node, source=name, kernel=1, stride=1, padding=0, weights=weights),
+    ]
 
 
 def _lower_linear(node: Linear, source: TensorType) -> list[Node]:

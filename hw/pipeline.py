@@ -159,6 +159,25 @@ class SpaceToDepth:
 
 
 @dataclass(frozen=True)
+class PatchBuffer:
+    """What each step of a strided convolution sees, in words of as many channels as before.
+
+    A ring of rows: while `stride` rows come, the patches of one output row are sent, in the order
+    kernel row -> kernel column -> channel group -> output column.
+    """
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    parallel: int
+    bits: int
+    kernel: int
+    stride: int
+    padding: int
+
+
+@dataclass(frozen=True)
 class Concatenate:
     """The channels of two streams, row by row: all words of the first, then of the second."""
 
@@ -197,6 +216,7 @@ Process = (
     | Pool
     | Fork
     | SpaceToDepth
+    | PatchBuffer
     | Concatenate
     | OutputPort
 )

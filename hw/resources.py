@@ -14,8 +14,9 @@ from hw.design import Design, DesignError, LayerDesign
 from hw.design_verify import plan_fits
 from hw.device import Device, Dsp, dsp
 from hw.intmath import ceil_div
-from hw.ir import Conv, Graph, Linear, TensorType
+from hw.ir import Conv, Graph, TensorType
 from hw.ir_verify import infer
+from hw.lower import lower
 from hw.packing.plan import PackPlan
 from hw.packing.table import table
 from hw.pipeline import Concatenate, InputPort, Process
@@ -150,6 +151,7 @@ def layer_cost(
 
     Raise DesignError for a layer that the packed array does not support.
     """
+    graph = lower(graph)
     types = infer(graph)
     conv = _supported(graph[conv_name], types)
     return _layer_cost(conv, types[conv.source], device, w_bits, a_bits)
@@ -157,8 +159,9 @@ def layer_cost(
 
 def cost_table(graph: Graph, device: Device) -> CostTable:
     """Return the cost of every layer of `graph` (shape-only will do) at 2..8 x 2..8 bits."""
+    graph = lower(graph)
     types = infer(graph)
-    layers = [_supported(node, types) for node in graph.of_type(Conv, Linear)]
+    layers = [_supported(node, types) for node in graph.of_type(Conv)]
     values = [
         [
             [_layer_cost(conv, types[conv.source], device, w, a) for a in SEARCHED_BITS]
@@ -174,19 +177,16 @@ def cost_table(graph: Graph, device: Device) -> CostTable:
 
 def work(graph: Graph, device: Device) -> dict[str, int]:
     """Return the cost of all layers at the bit-widths `graph` has, by name of `RESOURCES`."""
+    graph = lower(graph)
     types = infer(graph)
     costs = [
         _layer_cost(conv, types[conv.source], device, conv.w_format.bits, types[conv.source].bits)
-        for conv in (_supported(node, types) for node in graph.of_type(Conv, Linear))
+        for conv in (_supported(node, types) for node in graph.of_type(Conv))
     ]
     return dict(zip(RESOURCES, map(sum, zip(*costs, strict=True)), strict=True))
 
 
-def _supported(layer: Conv | Linear, types: Mapping[str, TensorType]) -> Conv:
-    if not isinstance(layer, Conv):
-        raise DesignError(
-            f"layer '{layer.name}' is a {type(layer).__name__}; the packed array runs convolutions"
-        )
+def _supported(layer: Conv, types: Mapping[str, TensorType]) -> Conv:
     check_conv(layer, types[layer.source])
     return layer
 

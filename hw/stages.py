@@ -5,16 +5,30 @@ import re
 from dataclasses import dataclass, replace
 
 from hw.design import DesignError
-from hw.ir import Concat, Conv, Graph, Input, MaxPool, Node, Output, Reorg, Requant, TensorType
+from hw.ir import (
+    Concat,
+    Conv,
+    Graph,
+    Input,
+    MaxPool,
+    Node,
+    Output,
+    Patches,
+    Reorg,
+    Requant,
+    TensorType,
+)
 from hw.ir_verify import infer, verify
 
-Follower = MaxPool | Reorg | Concat
+Follower = MaxPool | Reorg | Patches | Concat
+_CODES = (Requant, MaxPool, Reorg, Patches, Concat)
 _READS: dict[type, tuple[type, ...]] = {
-    Conv: (Input, Requant, MaxPool, Reorg, Concat),
+    Conv: (Input, *_CODES),
     Requant: (Conv,),
-    MaxPool: (Requant, MaxPool, Reorg, Concat),
-    Reorg: (Requant, MaxPool, Reorg, Concat),
-    Concat: (Requant, MaxPool, Reorg, Concat),
+    MaxPool: _CODES,
+    Reorg: _CODES,
+    Patches: (Input, *_CODES),
+    Concat: _CODES,
     Output: (Conv,),
 }
 
@@ -73,12 +87,24 @@ def stages(graph: Graph) -> tuple[Stage, ...]:
             case Requant():
                 stage = found[node.source]
                 found[node.source] = replace(stage, requants=(*stage.requants, node))
-            case MaxPool() | Reorg() | Concat():
+            case MaxPool() | Reorg() | Patches() | Concat() if node in image_followers(graph):
+                _check_follower(node, types)  # of no stage
+            case MaxPool() | Reorg() | Patches() | Concat():
                 _check_follower(node, types)
                 last = [name for name in found if name in owners[node.name]][-1]
                 followers = (*found[last].followers, node)
                 found[last] = replace(found[last], followers=followers)
     return tuple(found.values())
+
+
+def image_followers(graph: Graph) -> tuple[Follower, ...]:
+    """Return the nodes that pass on the pixels before any convolution."""
+    owners, image = word_owners(graph), (graph.input.name,)
+    return tuple(
+        node
+        for node in graph.of_type(MaxPool, Reorg, Patches, Concat)
+        if owners[node.name] == image
+    )
 
 
 def word_owners(graph: Graph) -> dict[str, tuple[str, ...]]:
@@ -90,7 +116,7 @@ def word_owners(graph: Graph) -> dict[str, tuple[str, ...]]:
                 owners[node.name] = (node.name,)
             case Requant(source=conv):
                 owners[node.name] = (conv,)
-            case MaxPool() | Reorg():
+            case MaxPool() | Reorg() | Patches():
                 owners[node.name] = owners.get(node.source, ())
             case Concat():
                 together = (owner for name in node.sources for owner in owners.get(name, ()))
@@ -148,6 +174,15 @@ def _check_follower(node: Follower, types: dict[str, TensorType]) -> None:
                     f"pool '{name}' takes {size}x{size} blocks of a {height}x{width} map; "
                     "supported are 2x2 blocks of maps from 2x2 on"
                 )
+        case Patches(name=name, kernel=kernel, stride=stride, padding=padding):
+            source = types[node.source]
+            whole = source.height % stride == source.width % stride == 0
+            if kernel % 2 == 0 or padding != (kernel - 1) // 2 or not whole:
+                raise DesignError(
+                    f"'{name}' takes {kernel}x{kernel} patches with padding {padding} at stride "
+                    f"{stride} of a {source.height}x{source.width} map; supported are odd kernels, "
+                    "padding (kernel - 1) / 2, and strides that divide both sides"
+                )
         case Concat(name=name, sources=sources) if len(set(sources)) < len(sources):
             raise DesignError(f"concat '{name}' reads a node twice: {', '.join(sources)}")
 
@@ -157,9 +192,9 @@ def _check_place(graph: Graph, node: Node) -> None:
     kind = type(node).__name__
     supported = (
         "the accelerator maps convolutions, each with a Requant or several but for the head, which "
-        "Output reads; MaxPool, Reorg and Concat between them"
+        "Output reads; MaxPool, Reorg, Patches and Concat between them"
     )
-    if not isinstance(node, Input | Conv | Requant | MaxPool | Reorg | Concat | Output):
+    if not isinstance(node, Input | Conv | Requant | Follower | Output):
         raise DesignError(f"node '{node.name}' is a {kind}; {supported}")
     sources = node.sources if isinstance(node, Concat) else getattr(node, "source", None)
     for name in (sources,) if isinstance(sources, str) else sources or ():

@@ -8,7 +8,7 @@ the truth is expected within +-60 % (`BAND`) of a whole design's sum.
 from dataclasses import dataclass
 from math import gcd
 
-from hw.cycles import block_words, column_step_cycles, lane_steps
+from hw.cycles import block_words, column_step_cycles, lane_steps, patch_rows
 from hw.design import LayerDesign
 from hw.design_verify import OUTPUT_VALUE_BITS
 from hw.device import Dsp, dsp
@@ -23,6 +23,7 @@ from hw.pipeline import (
     InputPort,
     MacArray,
     OutputPort,
+    PatchBuffer,
     Pool,
     Process,
     Requantise,
@@ -91,7 +92,9 @@ def process_usage(process: Process, stage: Stage, layer: LayerDesign, dsp: Dsp) 
             return pass_usage(process)
 
 
-def pass_usage(process: InputPort | Pool | Fork | SpaceToDepth | Concatenate) -> Usage:
+def pass_usage(
+    process: InputPort | Pool | Fork | SpaceToDepth | PatchBuffer | Concatenate,
+) -> Usage:
     """Return what a process takes that belongs to no convolution: it passes pixels or codes on."""
     match process:
         case InputPort():
@@ -104,6 +107,11 @@ def pass_usage(process: InputPort | Pool | Fork | SpaceToDepth | Concatenate) ->
         case SpaceToDepth(parallel=parallel, bits=bits):
             memories = _repeat(2, memory_usage(parallel * bits, block_words(process)))
             return memories + Usage(lut=parallel * bits + CONTROL_LUT, ff=CONTROL_FF)
+        case PatchBuffer(parallel=parallel, bits=bits):
+            depth = patch_rows(process) * process.width * process.channels // parallel
+            return memory_usage(parallel * bits, depth) + Usage(
+                lut=2 * parallel * bits + 2 * CONTROL_LUT, ff=CONTROL_FF
+            )
         case Concatenate(parallel=parallel, bits=bits):
             return Usage(lut=parallel * bits + CONTROL_LUT, ff=parallel * bits + CONTROL_FF)
 

@@ -9,7 +9,20 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from hw.intmath import signed_bits
-from hw.ir import Concat, Conv, Graph, Input, IRError, Linear, MaxPool, Node, Output, Reorg, Requant
+from hw.ir import (
+    Concat,
+    Conv,
+    Graph,
+    Input,
+    IRError,
+    Linear,
+    MaxPool,
+    Node,
+    Output,
+    Patches,
+    Reorg,
+    Requant,
+)
 from hw.ir import sources as node_sources
 from hw.ir_verify import TensorType, requant_fits_dsp, verify
 from mixq_jax.pool import max_pool, space_to_depth
@@ -109,6 +122,8 @@ def _run_node(node: Node, inputs: list[Array], types: dict[str, TensorType]) -> 
             return _pool(x, node.size)
         case Reorg():
             return space_to_depth(x, node.block)
+        case Patches():
+            return _patches(node, x)
         case Concat():
             return jnp.concatenate(inputs, -1)
         case Output():
@@ -126,6 +141,20 @@ def _as_conv(node: Linear) -> Conv:
         weights=weights,
         bias=node.bias,
     )
+
+
+def _patches(node: Patches, x: Array) -> Array:
+    pad, kernel = node.padding, range(node.kernel)
+    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    height, width = ((n + 2 * pad - node.kernel) // node.stride + 1 for n in x.shape[1:3])
+    parts = [
+        padded[:, ky : ky + node.stride * height : node.stride][
+            :, :height, kx : kx + node.stride * width : node.stride
+        ][:, :, :width]
+        for ky in kernel
+        for kx in kernel
+    ]
+    return jnp.concatenate(parts, -1)
 
 
 def _pool(x: Array, size: int) -> Array:

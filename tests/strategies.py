@@ -20,6 +20,7 @@ from hw.ir import (
     MaxPool,
     Node,
     Output,
+    Patches,
     Reorg,
     Requant,
     TensorType,
@@ -104,7 +105,8 @@ def branched_graph(draw, max_size: int = 4) -> Graph:
     pooled = draw(st.sampled_from(("act0", "twin0")))
     if pooled == "twin0":  # the sums of one convolution at two widths
         nodes += [Requant("twin0", "conv0", draw(bit_widths()))]
-    nodes += [MaxPool("pool0", pooled), conv("conv1", "pool0", sizes[1])]
+    halved = draw(st.sampled_from((MaxPool("pool0", pooled), *patches("pool0", pooled))))
+    nodes += [halved, conv("conv1", "pool0", sizes[1])]
     nodes += [Requant("act1", "conv1", a_bits)]
     joined = ["act1", "reorg0"]
     nodes += [Reorg("reorg0", "act0")]
@@ -119,6 +121,11 @@ def branched_graph(draw, max_size: int = 4) -> Graph:
         last = "alone"
     nodes += [conv("head", last, draw(st.sampled_from(CHANNELS)))]
     return Graph("branched", (*nodes, Output("output", "head")))
+
+
+def patches(name: str, source: str) -> tuple[Patches, ...]:
+    """Return what halves a map by stride 2: kernels of 1, 3 and 5."""
+    return tuple(Patches(name, source, kernel, 2, kernel // 2) for kernel in (1, 3, 5))
 
 
 @st.composite

@@ -16,6 +16,7 @@ from hw.pipeline import (
     InputPort,
     MacArray,
     OutputPort,
+    PatchBuffer,
     Pool,
     Process,
     Requantise,
@@ -29,6 +30,7 @@ TEMPLATES = {
     Pool: "pool",
     Fork: "fork",
     SpaceToDepth: "space_to_depth",
+    PatchBuffer: "patches",
     Concatenate: "concatenate",
 }
 
@@ -68,6 +70,7 @@ def process_text(process: Process, stage: Stage, layer: LayerDesign) -> ProcessT
             Pool(parallel=parallel, bits=bits)
             | Fork(parallel=parallel, bits=bits, columns=0)
             | SpaceToDepth(parallel=parallel, bits=bits)
+            | PatchBuffer(parallel=parallel, bits=bits)
             | Concatenate(parallel=parallel, bits=bits)
         ):
             word = f"CodeWord<{parallel}, {bits}>"

@@ -12,6 +12,7 @@ from hw.pipeline import (
     InputPort,
     MacArray,
     OutputPort,
+    PatchBuffer,
     Pipeline,
     Pool,
     Process,
@@ -59,6 +60,9 @@ def _decode(process: Process, graph: Graph, words: np.ndarray) -> tuple[str, np.
             return name, _ungroup(words, H // 2, W // 2, M, parallel)
         case SpaceToDepth(name=name, height=H, width=W, channels=C, parallel=parallel, block=b):
             return name, _ungroup(words, H // b, W // b, b * b * C, parallel)
+        case PatchBuffer(name=name, height=H, width=W, channels=C, parallel=parallel, stride=s):
+            channels = process.kernel**2 * C
+            return name, _ungroup(words, H // s, W // s, channels, parallel)
         case Concatenate(name=name, height=H, width=W, parallel=parallel):
             channels = process.first_channels + process.second_channels
             return name, _ungroup(words, H, W, channels, parallel)

@@ -151,7 +151,7 @@ def test_files_that_are_no_graph_are_refused(saved, content):
         ('"op": "Conv", ', "", "'op'"),
         ('"name": "tiny"', '"title": "tiny"', "'name'"),
         ('"kernel": 1', '"kernel": "1"', "'<' not supported"),
-        ('"kernel": 1', '"kernel": 3', r"conv 'conv': kernel 3 does not fit 2x2"),
+        ('"kernel": 1', '"kernel": 3', r"node 'conv': kernel 3 does not fit 2x2"),
         ('"kernel": 1', '"colour": 1', "unexpected keyword argument 'colour'"),
         ('"source": "image"', '"source": "imago"', "reads 'imago', which is not an earlier node"),
         ('"name": "image"', '"name": 3', "'int' object has no attribute"),

@@ -177,7 +177,7 @@ BROKEN = [
     ),
     (
         between(replace(CONV, kernel=7, padding=1)),
-        "conv 'conv': kernel 7 does not fit 4x6 with padding 1",
+        "node 'conv': kernel 7 does not fit 4x6 with padding 1",
     ),
     (
         between(CONV, replace(CONV, name="next", source="conv")),

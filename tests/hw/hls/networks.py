@@ -15,7 +15,7 @@ from hw.hls.beats import pack_frames, unpack_results
 from hw.hls.csim import run_binary
 from hw.hls.taps import decode_taps
 from hw.hls.toolchain import compile_cpp
-from hw.ir import Concat, Conv, Graph, Input, MaxPool, Output, Reorg, Requant, WeightFormat
+from hw.ir import Concat, Conv, Graph, Input, MaxPool, Output, Patches, Reorg, Requant, WeightFormat
 from hw.packing import table
 from hw.stages import Stage, stages
 from tests.packing_samples import sample_plans
@@ -59,7 +59,8 @@ def branched_design() -> Design:
         Conv("conv1", "pool0", 8, 3, WeightFormat(3), padding=1),
         Requant("act1", "conv1", 4),
         Reorg("reorg0", "act0"),
-        Concat("join", ("reorg0", "act1", "pool0")),
+        Patches("halved", "act0", 1, 2, 0),
+        Concat("join", ("reorg0", "act1", "pool0", "halved")),
         Conv("conv2", "join", 2, 1, WeightFormat(2)),
         Output("output", "conv2"),
     )

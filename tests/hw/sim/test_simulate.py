@@ -22,6 +22,7 @@ from hw.pipeline import (
     InputPort,
     MacArray,
     OutputPort,
+    PatchBuffer,
     Pipeline,
     Pool,
     Process,
@@ -106,12 +107,30 @@ def iterations(process: Process) -> Iterator[Iteration]:
                 end = (frame + 1) * words + block_words
                 for i in range(first, end):
                     yield True, i >= block_words, i == end - 1
+            case PatchBuffer():
+                yield from patch_phases(process, frame)
             case Concatenate(height=H, width=W, parallel=P):
                 first = W * process.first_channels // P
                 words = first + W * process.second_channels // P
                 for row in range(H):
                     for i in range(words):
                         yield {int(i >= first)}, True, (row, i) == (H - 1, words - 1)
+
+
+def patch_phases(process: PatchBuffer, frame: int) -> Iterator[Iteration]:
+    """Phases of an endless stream, one an output row; all rows of a patch have come before it."""
+    s, K, p = process.stride, process.kernel, process.padding
+    rows, words = process.height // s, process.width * process.channels // process.parallel
+    write, read = s * words, words // s * K * K
+    length = max(write, read)
+    late = next(lag for lag in range(9) if (lag + 1) * s >= K - p)  # phases until the last row
+    first = 0 if frame == 0 else frame * rows + late + 1
+    for j in range(first, (frame + 1) * rows + late + 1):
+        for t in range(length):
+            reads = (t + 1) * write // length > t * write // length
+            writes = (t + 1) * read // length > t * read // length
+            ends = j == (frame + 1) * rows + late and t == length - 1
+            yield reads, j >= late + 1 and writes, ends
 
 
 def window_phases(window: Window, frame: int) -> Iterator[Iteration]:

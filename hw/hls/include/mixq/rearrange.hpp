@@ -4,7 +4,7 @@
 #ifndef MIXQ_REARRANGE_HPP
 #define MIXQ_REARRANGE_HPP
 
-#include "mixq/words.hpp"
+#include "mixq/window.hpp"
 
 namespace mixq {
 
@@ -83,6 +83,99 @@ void space_to_depth(hls::stream<CodeWord<C::parallel, C::bits> >& in,
       dx = dx == C::block - 1 ? 0 : dx + 1;
       if (dx > 0) continue;
       dy = dy == C::block - 1 ? 0 : dy + 1;
+    }
+  }
+}
+
+/// Sizes that follow from a patch buffer's configuration.
+template <class C>
+struct PatchShape {
+  static constexpr int ROW = C::width * (C::channels / C::parallel);
+  static constexpr int WRITES = C::stride * ROW;
+  static constexpr int READS = ROW / C::stride * C::kernel * C::kernel;
+  static constexpr int LENGTH = WRITES > READS ? WRITES : READS;
+  static constexpr int STEPS = ceil_div(C::kernel - C::padding, C::stride) - 1;
+  static constexpr int LAG = STEPS > 0 ? STEPS : 0;
+  static constexpr int ROWS = C::stride * (LAG + 2) + C::padding;
+};
+
+/// Where the next word of a patch buffer goes: row after row.
+template <class C>
+struct PatchWrite {
+  int bank = 0, word = 0;
+
+  void advance() {
+#pragma HLS INLINE
+    using S = PatchShape<C>;
+    word = word == S::ROW - 1 ? 0 : word + 1;
+    if (word == 0) bank = bank == S::ROWS - 1 ? 0 : bank + 1;
+  }
+};
+
+/// What a patch buffer sends next: kernel row -> kernel column -> channel group -> output column.
+/// `bank` holds input row stride * row of the output row `row`.
+template <class C>
+struct PatchRead {
+  int ky = 0, kx = 0, group = 0, column = 0, row = 0, bank = 0;
+
+  void advance() {
+#pragma HLS INLINE
+    using S = PatchShape<C>;
+    column += C::stride;
+    if (column < C::width) return;
+    column = 0;
+    group = group == C::channels / C::parallel - 1 ? 0 : group + 1;
+    if (group > 0) return;
+    kx = kx == C::kernel - 1 ? 0 : kx + 1;
+    if (kx > 0) return;
+    ky = ky == C::kernel - 1 ? 0 : ky + 1;
+    if (ky > 0) return;
+    row = row == C::height / C::stride - 1 ? 0 : row + 1;
+    bank = bank + C::stride < S::ROWS ? bank + C::stride : bank + C::stride - S::ROWS;
+  }
+};
+
+/// Send the patches that the steps of a strided convolution see, zero outside the frame.
+///
+/// Phase j stores `stride` rows and sends the patches of output row j - LAG - 1; both are spread
+/// evenly over a phase.
+template <class C>
+void patches(hls::stream<CodeWord<C::parallel, C::bits> >& in,
+             hls::stream<CodeWord<C::parallel, C::bits> >& out, int frames) {
+  using S = PatchShape<C>;
+  CodeWord<C::parallel, C::bits> memory[S::ROWS][S::ROW];
+#pragma HLS AGGREGATE variable = memory compact = bit
+  PatchWrite<C> write;
+  PatchRead<C> read;
+  int write_credit = 0, read_credit = 0;
+  for (int phase = 0; phase <= frames * (C::height / C::stride) + S::LAG; ++phase) {
+    for (int t = 0; t < S::LENGTH; ++t) {
+#pragma HLS LOOP_FLATTEN
+#pragma HLS PIPELINE II = 1
+      MIXQ_ITERATION(C);
+      const bool stores = take_turn<S::WRITES, S::LENGTH>(write_credit);
+      const bool sends = take_turn<S::READS, S::LENGTH>(read_credit);
+      if (stores && phase < frames * (C::height / C::stride)) {
+        memory[write.bank][write.word] = in.read();
+        write.advance();
+      }
+      if (sends && phase > S::LAG) {
+        const int y = C::stride * read.row + read.ky - C::padding;
+        const int x = read.column + read.kx - C::padding;
+        const bool inside = y >= 0 && y < C::height && x >= 0 && x < C::width;
+        const int turned = read.bank + read.ky - C::padding;
+        const int above = turned < 0 ? turned + S::ROWS : turned;
+        const int bank = above < S::ROWS ? above : above - S::ROWS;
+        const CodeWord<C::parallel, C::bits> kept =
+            memory[inside ? bank : 0][inside ? read.group * C::width + x : 0];
+        CodeWord<C::parallel, C::bits> word;
+        for (int c = 0; c < C::parallel; ++c) {
+#pragma HLS UNROLL
+          word.channel[c] = inside ? kept.channel[c] : ap_uint<C::bits>(0);
+        }
+        out.write(word);
+        read.advance();
+      }
     }
   }
 }
