@@ -144,6 +144,7 @@ class Run:
                     "height": self.spec.height,
                     "width": self.spec.width,
                     "layers": [layer.name for layer in self.spec.convs],
+                    "fixed": [layer.name for layer in self.spec.convs if layer.fixed_bits],
                 },
                 "device": {
                     "name": self.device.name,

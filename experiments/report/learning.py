@@ -102,6 +102,8 @@ def search_section(record: RunRecord) -> Markup | None:
 def _panels(record: RunRecord, trace: SearchTrace) -> list[Markup]:
     widths, panels = tuple(colours.WIDTHS), []
     for index, layer in enumerate(record.layers):
+        if layer in record.run["network"]["fixed"]:
+            continue  # out of the search
         shares = trace.probability_w[:, index], trace.probability_a[:, index]
         w, a = (widths[share[-1].argmax()] for share in shares)
         sure = " and ".join(percent(share[-1].max()) for share in shares)

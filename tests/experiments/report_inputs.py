@@ -32,7 +32,13 @@ CARD = {
         "hls4ml": "1.3.0",
         "python": "3.11.2",
     },
-    "network": {"name": "ultranet", "height": HEIGHT, "width": WIDTH, "layers": list(LAYERS)},
+    "network": {
+        "name": "ultranet",
+        "height": HEIGHT,
+        "width": WIDTH,
+        "layers": list(LAYERS),
+        "fixed": [],
+    },
     "device": {
         "name": "xczu3eg",
         "part": "xczu3eg-sbva484-1-e",

@@ -257,6 +257,7 @@ def test_the_card_holds_the_whole_configuration(tmp_path, frames):
         "height": 48,
         "width": 96,
         "layers": [f"conv{index}" for index in range(9)],
+        "fixed": [],
     }
     assert card["device"] == {
         "name": "xc7z020",

@@ -127,16 +127,11 @@ def strided(kernel: int, stride: int, seed: int, first: bool) -> Graph:
     )
 
 
+@pytest.mark.slow  # random branched graphs have patches too, in fast tests
 @pytest.mark.csim
 @pytest.mark.parametrize(
     ("kernel", "stride", "first"),
-    [
-        (3, 2, True),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in ((3, 2, False), (1, 2, False), (5, 2, True), (3, 3, False), (7, 4, True))
-        ),
-    ],
+    [(3, 2, True), (3, 2, False), (1, 2, False), (5, 2, True), (3, 3, False), (7, 4, True)],
 )
 def test_strided_convolutions_equal_the_integer_network_in_c(kernel, stride, first):
     graph = strided(kernel, stride, kernel, first)

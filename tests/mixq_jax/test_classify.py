@@ -14,7 +14,7 @@ VGG = vgg_tiny(16, channels=(4,) * 6)
 NET = ultranet(32, 64, channels=(4,) * 8)
 
 
-@given(st.integers(1, 9), st.integers(0, 99))
+@given(st.sampled_from((1, 6)), st.integers(0, 99))
 def test_cross_entropy_is_its_definition(count, seed):
     rng = np.random.default_rng(seed)
     scores = rng.normal(0, 3, (count, 1, 1, 10)).astype(np.float32)

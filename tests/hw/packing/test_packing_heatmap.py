@@ -27,6 +27,7 @@ def test_three_panels_beside_the_published_table(tmp_path):
     assert len(np.unique(alone.reshape(-1, 3), axis=0)) > 40  # the cells' colours
 
 
+@pytest.mark.slow
 def test_rates_change_the_picture(tmp_path):
     full, narrow = (picture(tmp_path / "rates.png", 1, narrow) for narrow in (False, True))
     below_title = slice(full.shape[0] // 4, None), slice(full.shape[1] // 3)
