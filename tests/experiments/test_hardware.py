@@ -300,6 +300,7 @@ def test_simulation_stops_before_the_compiler_where_the_project_is_another(expor
         hardware.run_simulate(run)
 
 
+@pytest.mark.slow
 @pytest.mark.csim
 def test_the_exported_project_computes_the_integers_of_its_graph(exported):
     run, result = exported

@@ -158,6 +158,7 @@ def test_checkpoint_of_another_network_is_refused(folder, finished, frames):
     assert sorted(path.relative_to(copy) for path in copy.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.csim
 def test_simulation_refuses_what_was_not_exported_for_it(folder, finished):
     copy = folder / "moved"
