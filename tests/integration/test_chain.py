@@ -70,6 +70,7 @@ def finished(folder) -> Path:
     return folder / "smoke"
 
 
+@pytest.mark.slow
 @pytest.mark.csim
 def test_smoke_run_ends_with_a_report(finished):
     report = json.loads((finished / "report.json").read_text())
@@ -90,6 +91,7 @@ def test_smoke_run_ends_with_a_report(finished):
     assert "jax" in report["versions"]
 
 
+@pytest.mark.slow
 @pytest.mark.csim
 def test_smoke_run_leaves_what_engineers_and_researchers_take(finished):
     assert (finished / "hls/src/top.cpp").exists()
@@ -129,6 +131,7 @@ def test_interrupted_search_resumes_to_the_same_result(folder, finished):
     assert results[0]["bits"] == results[1]["bits"]
 
 
+@pytest.mark.slow
 @pytest.mark.csim
 def test_resume_of_a_finished_run_keeps_it(folder, finished):
     before = (finished / "train/result.json").read_text()
@@ -137,6 +140,7 @@ def test_resume_of_a_finished_run_keeps_it(folder, finished):
     assert (finished / "train/result.json").read_text() == before
 
 
+@pytest.mark.slow
 @pytest.mark.csim
 def test_resume_with_other_options_is_refused(folder, finished):
     code, _, err = dacsdc(folder, "--preset", "smoke", "--out", "smoke", "--resume", "--lam", "0.5")
@@ -145,6 +149,7 @@ def test_resume_with_other_options_is_refused(folder, finished):
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.csim
 def test_checkpoint_of_another_network_is_refused(folder, finished, frames):
     copy = folder / "other"
@@ -174,6 +179,7 @@ def test_simulation_refuses_what_was_not_exported_for_it(folder, finished):
     assert "moved/hls was exported from another graph or by another version" in err
 
 
+@pytest.mark.slow
 @pytest.mark.csim
 def test_damaged_checkpoint_is_one_line(folder, finished):
     copy = folder / "damaged"

@@ -77,10 +77,8 @@ def table_families() -> list[PackPlan]:
     return [found[kind] for kind in sorted(found)]
 
 
-SIXTHS = [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, 6))]
-
-
-@pytest.mark.parametrize("sixth", SIXTHS)
+@pytest.mark.slow
+@pytest.mark.parametrize("sixth", range(6))
 def test_a_plan_of_every_family_of_the_tables(sixth, tmp_path):
     plans = table_families()
     kinds = [set(values) for values in zip(*map(family, plans), strict=True)]

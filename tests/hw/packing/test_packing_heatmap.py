@@ -20,6 +20,7 @@ def picture(path: Path, kernel: int, narrow: bool = False) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
+@pytest.mark.slow
 def test_three_panels_beside_the_published_table(tmp_path):
     beside, alone = (picture(tmp_path / f"{kernel}.png", kernel) for kernel in (1, 7))
     assert beside.shape[0] == alone.shape[0]
