@@ -85,10 +85,9 @@ def test_maps_that_are_not_square_are_refused():
         lower(classifier(width=6))
 
 
+@pytest.mark.slow
 @pytest.mark.csim
-@pytest.mark.parametrize(
-    "side", [4, *(pytest.param(side, marks=pytest.mark.slow) for side in (1, 2))]
-)
+@pytest.mark.parametrize("side", [1, 2, 4])
 def test_dense_layers_equal_the_integer_network_in_c(side):
     graph = classifier(side, seed=side)
     design = optimise(graph, device("xczu3eg"))

@@ -103,7 +103,8 @@ def longest_chains(most: int) -> list[PackPlan]:
 
 
 @pytest.mark.parametrize(
-    ("most", "count"), [(700, 12), pytest.param(70_000, 18, marks=pytest.mark.slow)]
+    ("most", "count"),
+    [pytest.param(*case, marks=pytest.mark.slow) for case in ((700, 12), (70_000, 18))],
 )
 def test_accumulators_are_filled_to_the_last_product(most, count, tmp_path):
     plans = longest_chains(most)

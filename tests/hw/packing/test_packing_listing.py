@@ -16,9 +16,9 @@ WORD_KEYS = {"w_port", "w_offsets", "w_labels", "a_port", "a_offsets", "a_labels
 WORD_KEYS |= {"c_port_flush", "msb_flip", "fields"}
 OPTIONS = [
     (3, {"narrow": False, "mode": "every", "known_bits": 2}),
-    (3, {"narrow": True, "mode": "canary", "known_bits": 2}),
 ]
 MORE = [
+    (3, {"narrow": True, "mode": "canary", "known_bits": 2}),
     (1, {"narrow": False, "mode": "every", "known_bits": 2}),
     (5, {"narrow": True, "mode": "chain", "chain": 5}),
     (5, {"narrow": False, "mode": "canary", "known_bits": 4}),
