@@ -37,7 +37,7 @@ def check_folder(options: RunOptions) -> None:
             return
         case ClassificationOptions(dataset=dataset):
             folder = classification_folder(options)
-            if folder is None or not folder.is_dir():
+            if folder is None or not folder.exists():
                 raise OptionError(
                     f"--data {folder or '(not given)'}: no folder of {dataset}; "
                     f"{LOADERS[dataset].HOW_TO_GET}, and give the folder with --data or {VARIABLE}"

@@ -55,9 +55,8 @@ def _samples(found: Detections | Decisions, data: Dataset | Labelled) -> dict[st
     match found:
         case Detections(boxes=predicted, iou=score):
             rows = _spread(score, SHOWN_IMAGES)
-        case Decisions(labels=predicted, right=right):
-            # As many wrong ones as there are on average, but at least a few of both kinds.
-            score = np.where(right, 1.0, 0.0) * found.confidence - ~right * found.confidence
+        case Decisions(labels=predicted, right=right, confidence=confidence):
+            score = np.where(right, confidence, -confidence)  # surest right ones first
             rows = _spread(score, SHOWN_IMAGES)
     return {
         "images": data.images[rows],

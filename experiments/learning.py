@@ -220,8 +220,12 @@ def run_train(run: Run) -> dict:
         lines = [{"step": first + i, **_row(metrics, i)} for i in range(len(metrics.total))]
         return lines, f"loss {lines[-1]['total']:.2f}"
 
-    step = finetune.make_step(run.spec, config, bits)
-    _learn(run, train_card(run, bits), config, step, state, None, record)
+    if config.steps == 0:  # the checkpoint of --init as it is
+        with held_back():
+            checkpoint.save(folder / "checkpoint", train_card(run, bits), state)
+    else:
+        step = finetune.make_step(run.spec, config, bits)
+        _learn(run, train_card(run, bits), config, step, state, None, record)
     return {
         "bits": bits_by_layer(run.spec, bits),
         **bit_strings(bits),

@@ -13,7 +13,7 @@ from hw.ir_verify import DSP_PORTS, SUM_BITS, mul_port_bits, verify
 from mixq_jax import quant
 from mixq_jax.bits import WIDTHS, FixedBits
 from mixq_jax.integer import F32_EXACT, requant_table
-from mixq_jax.model import IntegerBits, check_bits
+from mixq_jax.model import HALF_CODE_BITS, IntegerBits, check_bits
 from mixq_jax.norm import EPS
 from mixq_jax.spec import (
     INPUT,
@@ -57,14 +57,17 @@ def to_graph(spec: NetSpec, bits: FixedBits, variables: Mapping | None = None) -
 def integer_bits(spec: NetSpec, bits: FixedBits, variables: Mapping) -> IntegerBits:
     """Return the Bits that run the Flax network on the very integers of `to_graph`."""
     folder = _fold(spec, bits, variables)
-    for name, (lo, hi) in folder.bounds.items():
-        if np.maximum(-lo, hi).max() >= F32_EXACT:
+    reach = {name: int(np.maximum(-lo, hi).max()) for name, (lo, hi) in folder.bounds.items()}
+    for name, most in reach.items():
+        if most >= F32_EXACT << HALF_CODE_BITS:
             raise ExportError(
-                f"layer '{name}': sums reach 2^24, where float32 is no longer exact; run its graph "
-                "with mixq_jax.integer instead"
+                f"layer '{name}': sums reach {most}, beyond 2^{24 + HALF_CODE_BITS}, where float32 "
+                "is not exact even for half of a code; run its graph with hw.execute instead"
             )
     tables = {pair: requant_table(node) for pair, node in folder.requants.items()}
-    return IntegerBits(bits, {name: float(s) for name, s in folder.steps.items()}, tables)
+    steps = {name: float(step) for name, step in folder.steps.items()}
+    wide = frozenset(name for name, most in reach.items() if most >= F32_EXACT)
+    return IntegerBits(bits, steps, tables, wide)
 
 
 def weight_codes(spec: NetSpec, kernel: np.ndarray, width: int) -> tuple[np.ndarray, np.float32]:

@@ -147,10 +147,9 @@ def _patches(node: Patches, x: Array) -> Array:
     pad, kernel = node.padding, range(node.kernel)
     padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     height, width = ((n + 2 * pad - node.kernel) // node.stride + 1 for n in x.shape[1:3])
+    s = node.stride
     parts = [
-        padded[:, ky : ky + node.stride * height : node.stride][
-            :, :height, kx : kx + node.stride * width : node.stride
-        ][:, :, :width]
+        padded[:, ky : ky + s * height : s, kx : kx + s * width : s]
         for ky in kernel
         for kx in kernel
     ]

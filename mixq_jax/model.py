@@ -46,14 +46,17 @@ class IntegerBits(NamedTuple):
     """Fixed widths plus the integer requantisers of an exported graph.
 
     `steps[layer]` is the weight step that export took; `tables[(layer, width)]` replaces its batch
-    norm and the quantiser of that width behind it. Close over it, it is not a jit argument.
+    norm and the quantiser of that width behind it. Layers of `wide` have sums that float32 does not
+    hold: their codes are convolved in two halves. Close over it, it is not a jit argument.
     """
 
     bits: FixedBits
     steps: dict[str, float]
     tables: dict[tuple[str, int], RequantTable]
+    wide: frozenset[str] = frozenset()
 
 
+HALF_CODE_BITS = 4  # of codes whose sums are taken in two halves
 Bits = FloatBits | SoftBits | FixedBits | IntegerBits
 
 
@@ -114,7 +117,10 @@ class Network(nn.Module):
         x = _quantise_input(spec, layer, index, value, bits)
         w = _quantise_weight(spec, layer, index, kernel, bits)
         self.sow("intermediates", f"{name}_input", x.hat)
-        acc = convolve(x.hat, w.hat, layer.stride, groups)
+        if isinstance(bits, IntegerBits) and name in bits.wide:
+            acc = _convolve_halves(x.hat, w.hat, layer.stride, groups)
+        else:
+            acc = convolve(x.hat, w.hat, layer.stride, groups)
         self.sow("intermediates", f"{name}_acc", acc)
         scale = x.scale * w.scale
         y = self._norm(layer, acc, scale, train) if layer.norm else acc * scale
@@ -138,6 +144,16 @@ class Network(nn.Module):
         if not self.is_initializing():
             running.value = update(running.value, batch, y.size // layer.out_channels)
         return y
+
+
+def _convolve_halves(codes: Array, weights: Array, stride: int, groups: int) -> Array:
+    """Return int32 sums of integer codes, exact up to 2^31: the upper bits and the lower apart."""
+    high = jnp.floor(codes / (1 << HALF_CODE_BITS))
+    low = codes - high * (1 << HALF_CODE_BITS)
+    upper, lower = (
+        convolve(half, weights, stride, groups).astype(jnp.int32) for half in (high, low)
+    )
+    return (upper << HALF_CODE_BITS) + lower
 
 
 def _concat(values: list[Value]) -> Value:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mixq_jax.norm import BatchStats
-from mixq_jax.spec import ConvSpec, NetSpec, ReorgSpec, infer_shapes
+from mixq_jax.spec import ConvSpec, NetSpec, ReorgSpec, conv_groups, infer_shapes
 
 # Counters and sizes that training programs register as buffers; no network needs them.
 IGNORED = ("num_batches_tracked", "size_product", "memory_size")
@@ -129,7 +129,7 @@ def _take_norm(
 def kernel_shape(spec: NetSpec, layer: ConvSpec) -> tuple[int, int, int, int]:
     """Return `[k, k, in / groups, out]` of a layer's weights."""
     channels = infer_shapes(spec)[layer.source][2]
-    groups = layer.groups or channels
+    groups = conv_groups(layer, channels)
     return layer.kernel, layer.kernel, channels // groups, layer.out_channels
 
 

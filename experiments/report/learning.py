@@ -151,6 +151,8 @@ def training_section(record: RunRecord) -> Markup | None:
     start = ""
     if result is not None:
         origin = "the supernet's weights" if result["warm_start"] else "random weights"
+        if init := record.run["options"].get("init"):
+            origin = f"the weights of {init}"
         start = f"{count(result['steps'])} steps from {origin}. "
     lead = join((start, words.meaning))
     return section("Training and accuracy", lead, grid(*cards), _differences(test), id_="training")

@@ -150,7 +150,8 @@ def read_run(out: Path) -> RunRecord:
     search = _read(out / "search/metrics.jsonl", parse_search, make["search"])
     train = _train(out / "train", make["train"], losses["train"])
     for stage, trace in (("search", search), ("train", train)):
-        if stage in results and trace is None:
+        untrained = results.get(stage, {}).get("steps") == 0  # the checkpoint of --init as it is
+        if stage in results and trace is None and not untrained:
             path = out / stage / "metrics.jsonl"
             raise ReportError(f"{path} is missing or empty; run `{make[stage]}` again")
     parse_samples = partial(_samples, score_name=run["score"])

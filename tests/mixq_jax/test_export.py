@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folding: the graph's integers are those of the network, its constants those of the formulas."""
 
-import re
 from dataclasses import replace
 from fractions import Fraction
 
@@ -301,15 +300,34 @@ def test_sums_beyond_the_accumulator_port_are_refused(small_spec, random_variabl
         to_graph(spec, FixedBits((8,) * 3, (8,) * 3), variables)
 
 
-def test_sums_beyond_float32_run_as_a_graph_only(small_spec, random_variables):
+def test_sums_beyond_float32_are_taken_in_two_halves(small_spec, random_variables):
     spec, bits = wide_spec(small_spec, 200), FixedBits((8,) * 3, (8,) * 3)
     variables = with_outliers(random_variables(spec, 0))
-    to_graph(spec, bits, variables)
-    message = (
-        "layer 'conv1': sums reach 2^24, where float32 is no longer exact; run its graph "
-        "with mixq_jax.integer instead"
-    )
-    with pytest.raises(ExportError, match=f"^{re.escape(message)}$"):
+    variables["params"]["conv0_beta"][...] = 100.0  # every code is the largest
+    graph, integer = to_graph(spec, bits, variables), integer_bits(spec, bits, variables)
+    assert "conv1" in integer.wide
+    pixels = np.random.default_rng(0).integers(200, 256, (2, 4, 4, 3))
+    expected = run(graph, pixels)
+    assert np.abs(expected["conv1"]).max() > 1 << 24
+    network, images = model.Network(spec), jnp.asarray(pixels, jnp.float32)
+    _, sown = network.apply(variables, images, integer, False, mutable=["intermediates"])
+    for layer in spec.convs[:-1]:
+        acc = np.asarray(sown["intermediates"][f"{layer.name}_acc"][0])
+        assert np.array_equal(acc.astype(np.int64), expected[layer.name]), layer.name
+
+
+def test_sums_beyond_two_halves_are_refused(small_spec, random_variables):
+    """Only a head's can be: those of other layers must fit a port of 27 bits."""
+    head = small_spec.output
+    layers = (ConvSpec("conv0", "image", 20_000, kernel=1), replace(head, source="conv0"))
+    spec = NetSpec("wide", 4, 4, 3, layers, small_spec.head)
+    variables = random_variables(spec, 0)
+    kernel = variables["params"][f"{head.name}_kernel"]
+    kernel[...] = 1.0
+    kernel[..., 1] = -1.0
+    bits = FixedBits((8,) * 2, (8,) * 2)
+    kernel[..., 2:] *= 1e-3  # a small deviation, so that ones are top codes
+    with pytest.raises(ExportError, match=rf"^layer '{head.name}': sums reach \d+, beyond 2\^28"):
         integer_bits(spec, bits, variables)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mixq_jax.spec import (
+    ClassifyHead,
     ConcatSpec,
     ConvSpec,
     DetectHead,
@@ -155,3 +156,9 @@ REFUSED = [
 def test_networks_that_make_no_sense_are_refused(layers, message):
     with pytest.raises(SpecError, match=f"^{re.escape(message)}$"):
         net(*layers)
+
+
+def test_a_classifier_ends_on_one_pixel():
+    layers = (ConvSpec("only", "image", 10, kernel=1, norm=False),)
+    with pytest.raises(SpecError, match=r"network 'net' ends on a 4x6 map; a classifier needs 1x1"):
+        NetSpec("net", 4, 6, 3, layers, ClassifyHead(10))
