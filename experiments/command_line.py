@@ -122,6 +122,13 @@ def run_stages(options: RunOptions, stages: tuple[str, ...]) -> None:
 
 def stages_of(command: str, options: RunOptions) -> tuple[str, ...]:
     """Return the stages that a command runs; given widths need no search."""
+    if options.unquantised:
+        if command not in ("train", "test", "all"):
+            raise OptionError(
+                f"{command} --unquantised: a float network has no widths and no hardware; "
+                "use `train`, `test` or `all` for both"
+            )
+        return ("train", "test") if command == "all" else (command,)
     if command == "all":
         return STAGES if options.needs_search else STAGES[1:]
     return tuple(stage for stage in STAGES if stage == command)
@@ -149,19 +156,19 @@ def main(program: Program, arguments: list[str]) -> int:
 
 def run(command: str, options: RunOptions) -> None:
     """Run a command and print where its results are, or with --json what its test found."""
-    if command == "test" and options.init is not None:
+    if command == "test" and options.init is not None and not options.unquantised:
         print_result(_test_file(options), options.json)
         return
     stages = stages_of(command, options)
     run_stages(options, stages)
-    if command in ("all", "report"):
+    if command in ("all", "report") and not options.unquantised:
         from experiments.report import write_report
 
         report = write_report(options.out)
         if not options.json:
             print(f"report: {report}")
-    if options.json and "test" in stages:
-        print_result(_recorded_test(options), as_json=True)
+    if "test" in stages and (options.json or options.unquantised):
+        print_result(_recorded_test(options), options.json)
 
 
 def _test_file(options: RunOptions) -> dict:

@@ -7,7 +7,7 @@ from experiments.learning import trained_variables
 from experiments.progress import bar
 from experiments.run_context import Run
 from mixq_jax import evaluate, export
-from mixq_jax.bits import FloatBits
+from mixq_jax.bits import FixedBits, FloatBits
 from mixq_jax.data.dacsdc import Dataset
 from mixq_jax.data.labelled import Labelled
 from mixq_jax.evaluate import Decisions, Detections
@@ -19,28 +19,23 @@ COMPARED_IMAGES = 8  # of which every code of both networks is compared
 
 def run_test(run: Run) -> dict:
     """Evaluate float, quantised and integer network; sample answers: OUT/test/samples.npz."""
-    bits, variables = run.chosen_bits(), trained_variables(run)
-    graph = export.to_graph(run.spec, bits, variables)
+    bits, variables = run.trained_bits(), trained_variables(run)
     data, spec = run.test_data, run.spec
-    # The float weights behind the quantised ones, no quantiser anywhere, their own statistics.
-    unquantised = evaluate.recalibrated(spec, variables, FloatBits(), run.train_data)
-    networks = {
-        "float": evaluate.predictor(spec, unquantised, FloatBits()),
-        "quant": evaluate.predictor(spec, variables, bits),
-        "integer": evaluate.integer_predictor(graph),
-    }
+    networks = _networks(run, bits, variables)
     name, found = score_name(spec), {}
     with bar("test", len(networks)) as advance:
         for done, (network, predict) in enumerate(networks.items(), 1):
             found[network] = evaluate.evaluated(spec, predict, data)
             advance(done, note=f"{network} {name} {found[network].score:.4f}")
-    integer = export.integer_bits(spec, bits, variables)
-    images = data.images[:COMPARED_IMAGES]
-    differences = evaluate.code_differences(spec, variables, bits, integer, images)
+    differences = {}
+    if isinstance(bits, FixedBits):
+        integer = export.integer_bits(spec, bits, variables)
+        images = data.images[:COMPARED_IMAGES]
+        differences = evaluate.code_differences(spec, variables, bits, integer, images)
     scores = {network: result.score for network, result in found.items()}
     scores["constant"] = evaluate.constant_score(spec, run.train_data, data)
     (run.out / "test").mkdir(parents=True, exist_ok=True)
-    np.savez(run.out / "test/samples.npz", **_samples(found["integer"], data))
+    np.savez(run.out / "test/samples.npz", **_samples(found[tuple(networks)[-1]], data))
     return {
         "frames": len(data.images),
         "score_name": name,
@@ -50,8 +45,24 @@ def run_test(run: Run) -> dict:
     }
 
 
+def _networks(
+    run: Run, bits: FixedBits | FloatBits, variables: dict
+) -> dict[str, evaluate.Predict]:
+    """Return what is compared, by name; the last one is what a user would deploy."""
+    spec = run.spec
+    if isinstance(bits, FloatBits):
+        return {"float": evaluate.predictor(spec, variables, bits)}
+    # The float weights behind the quantised ones, no quantiser anywhere, their own statistics.
+    unquantised = evaluate.recalibrated(spec, variables, FloatBits(), run.train_data)
+    return {
+        "float": evaluate.predictor(spec, unquantised, FloatBits()),
+        "quant": evaluate.predictor(spec, variables, bits),
+        "integer": evaluate.integer_predictor(export.to_graph(spec, bits, variables)),
+    }
+
+
 def _samples(found: Detections | Decisions, data: Dataset | Labelled) -> dict[str, np.ndarray]:
-    """Return a few images with the truth and the integer network's answers, best first."""
+    """Return a few images with the truth and a network's answers, best first."""
     match found:
         case Detections(boxes=predicted, iou=score):
             rows = _spread(score, SHOWN_IMAGES)

@@ -15,7 +15,7 @@ from experiments.progress import bar
 from experiments.run_context import Run, bit_strings, bits_by_layer
 from hw.resources import cost_table
 from mixq_jax import checkpoint, evaluate, export, finetune, loop, pretrained, search
-from mixq_jax.bits import FixedBits, one_hot, pin, read_out
+from mixq_jax.bits import FixedBits, FloatBits, one_hot, pin, read_out
 from mixq_jax.checkpoint import Card
 from mixq_jax.data.augment import light, reference
 from mixq_jax.data.crop import CropConfig
@@ -86,7 +86,7 @@ def search_card(run: Run) -> Card:
     return Card("search", repr(run.spec), config, "", 0)
 
 
-def train_card(run: Run, bits: FixedBits) -> Card:
+def train_card(run: Run, bits: FixedBits | FloatBits) -> Card:
     config = f"{train_config(run)} bits={bits} warm={run.preset.warm_start}"
     config += f" data={run.options.data} init={run.options.init}"
     return Card("train", repr(run.spec), config, str(bits), 0)
@@ -197,9 +197,9 @@ def _search_lines(first: int, metrics: search.SearchMetrics, resources, argmax_c
 
 def run_train(run: Run) -> dict:
     """Train at the chosen widths: OUT/train/{checkpoint, metrics.jsonl, score.jsonl}."""
-    folder, bits = run.out / "train", run.chosen_bits()
+    folder, bits = run.out / "train", run.trained_bits()
     config = train_config(run)
-    warm = run.preset.warm_start and run.options.wbits is None and run.init_file is None
+    warm = run.preset.warm_start and run.options.needs_search
     supernet = _load_supernet(run) if warm else None
     start = supernet and loop.variables_of(supernet)
     if run.init_file is not None:
@@ -226,18 +226,16 @@ def run_train(run: Run) -> dict:
     else:
         step = finetune.make_step(run.spec, config, bits)
         _learn(run, train_card(run, bits), config, step, state, None, record)
-    return {
-        "bits": bits_by_layer(run.spec, bits),
-        **bit_strings(bits),
-        "warm_start": supernet is not None,
-        "steps": config.steps,
-    }
+    widths = {}
+    if isinstance(bits, FixedBits):
+        widths = {"bits": bits_by_layer(run.spec, bits), **bit_strings(bits)}
+    return {**widths, "warm_start": supernet is not None, "steps": config.steps}
 
 
 def trained_variables(run: Run) -> dict:
     """Return the variables of the newest training checkpoint."""
     state = finetune.init_state(run.spec, train_config(run))
-    expected = train_card(run, run.chosen_bits())
+    expected = train_card(run, run.trained_bits())
     return loop.variables_of(_load(run.out / "train/checkpoint", expected, state))
 
 

@@ -95,6 +95,10 @@ class RunOptions:
     """Train these weight widths (one digit a layer) instead of the searched ones."""
     abits: str | None = None
     """Train these activation widths (one digit a layer)."""
+    unquantised: bool = False
+    """Train and test in float32, the baseline; only for `train`, `test` and `all`."""
+    slim: int | None = None
+    """Divide the hidden channels of the network by this."""
     init: Path | None = None
     """PyTorch checkpoint (.pt) to test, or to train on from."""
     quantiser: Literal["ours", "mixq", "dorefa", "contest"] | None = None
@@ -104,8 +108,8 @@ class RunOptions:
 
     @property
     def needs_search(self) -> bool:
-        """Whether the widths are neither given nor those of a checkpoint."""
-        return self.wbits is None and self.init is None
+        """Whether there are widths to choose: not given, not those of a checkpoint, not none."""
+        return self.wbits is None and self.init is None and not self.unquantised
 
     def resolved(self) -> Preset:
         """Return the preset with the given values put in; OptionError for impossible ones."""
@@ -131,6 +135,7 @@ RANGES = {
     "seed": (0, (1 << 32) - 1),
     "search_steps": (1, 1 << 30),
     "train_steps": (0, 1 << 30),
+    "slim": (1, 16),  # the narrowest layer of a network has 16 channels
 }
 
 
@@ -142,5 +147,9 @@ def _check(options: RunOptions, preset: Preset) -> None:
             raise OptionError(f"--{flag} {value}: must be in {low:g}..{high:.10g}")
     if (options.wbits is None) != (options.abits is None):
         raise OptionError("--wbits and --abits belong together; give both or none")
+    if options.unquantised and options.wbits is not None:
+        raise OptionError(
+            "--unquantised: a float network has no widths; leave out --wbits, --abits"
+        )
     if preset.train_steps == 0 and options.init is None:
         raise OptionError("--train-steps 0: only with --init, to take its weights as they are")

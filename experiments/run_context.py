@@ -17,7 +17,7 @@ from experiments.options import OptionError, Preset, RunOptions
 from hw.device import Device, device
 from hw.hls import toolchain
 from mixq_jax import torch_file
-from mixq_jax.bits import BitsError, FixedBits, parse_bits
+from mixq_jax.bits import BitsError, FixedBits, FloatBits, parse_bits
 from mixq_jax.data.dacsdc import Dataset
 from mixq_jax.data.labelled import Labelled
 from mixq_jax.model import uniform_bits
@@ -91,8 +91,8 @@ class Run:
         _ = self.spec, self.device
         if simulates:
             toolchain.find()
-        if self.options.wbits is not None or self.options.init is not None:
-            self.chosen_bits()
+        if not self.options.needs_search:
+            self.trained_bits()
         check_folder(self.options)
 
     def recorded_options(self) -> dict:
@@ -102,6 +102,10 @@ class Run:
             for key, value in asdict(self.options).items()
         }
         return {key: value for key, value in options.items() if key not in NOT_RECORDED}
+
+    def trained_bits(self) -> FixedBits | FloatBits:
+        """Return what the network is trained at: the chosen widths, or none with --unquantised."""
+        return FloatBits() if self.options.unquantised else self.chosen_bits()
 
     def chosen_bits(self) -> FixedBits:
         """Return the widths given by options, else of --init, else those the search found.

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from experiments import run_folder
 from experiments.run_context import Run
 
-_RECIPE = ("preset", "net", "quantiser", "data", "seed", "box_gain", "dataset")
+_RECIPE = ("preset", "net", "quantiser", "data", "seed", "box_gain", "dataset", "slim")
 _CHOICE = (*_RECIPE, "search_steps", "relaxation", "lam", "tau_first", "tau_last")
 # What is trained may go to any device, but the widths were searched for the DSPs of one.
-_TRAINING = (*_CHOICE, "train_steps", "warm_start", "wbits", "abits", "init")
+_TRAINING = (*_CHOICE, "train_steps", "warm_start", "wbits", "abits", "init", "unquantised")
 _BUILDING = (*_TRAINING, "device", "clock_mhz")
 DECIDING_OPTIONS = {
     "search": (*_CHOICE, "device"),

@@ -153,6 +153,15 @@ def test_all_runs_every_stage_and_given_widths_skip_the_search():
     assert stages_of("report", DetectionOptions()) == ()
 
 
+def test_a_float_network_is_trained_and_tested_and_nothing_else():
+    given = DetectionOptions(unquantised=True)
+    assert stages_of("all", given) == ("train", "test")
+    assert stages_of("train", given) == ("train",)
+    for command in ("search", "export", "simulate", "report"):
+        with pytest.raises(OptionError, match=f"{command} --unquantised: .* use `train`"):
+            stages_of(command, given)
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

@@ -26,6 +26,7 @@ GIVEN = FixedBits((4,) * 9, (8, *(4,) * 8))
 CHANGES = {
     "net": "skynet",
     "quantiser": "dorefa",
+    "slim": 2,
     "out": Path("elsewhere"),
     "data": Path("frames"),
     "cache": Path("elsewhere"),
@@ -72,7 +73,7 @@ def differing(first, second) -> set[str]:
 
 
 def test_every_option_is_listed_here():
-    assert {*CHANGES, *BITS, "preset", "init", "json"} == {
+    assert {*CHANGES, *BITS, "preset", "init", "json", "unquantised"} == {
         field.name for field in fields(DetectionOptions)
     }
 
@@ -161,7 +162,7 @@ def test_a_search_resumes_only_with_the_options_that_decide_it():
 def test_a_training_resumes_only_with_the_options_that_decide_its_steps():
     changed = changed_cards(lambda run: learning.train_card(run, GIVEN))
     assert changed == {
-        *("net", "quantiser", "data", "seed", "box_gain", "train_steps", "warm_start")
+        *("net", "quantiser", "slim", "data", "seed", "box_gain", "train_steps", "warm_start")
     }
     assert changed <= set(stages.DECIDING_OPTIONS["train"])
 

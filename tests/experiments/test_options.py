@@ -20,6 +20,7 @@ OTHER = {
     "train_steps": 5,
     "box_gain": 1.5,
     "quantiser": "dorefa",
+    "slim": 16,
     "warm_start": None,  # the opposite of the preset's
 }
 
@@ -97,6 +98,12 @@ def test_presets_can_run(preset):
         ({"search_steps": 0}, "--search-steps 0: must be in 1..1073741824"),
         ({"train_steps": -1}, "--train-steps -1: must be in 0..1073741824"),
         ({"train_steps": 0}, "--train-steps 0: only with --init, to take its weights as they are"),
+        ({"slim": 0}, "--slim 0: must be in 1..16"),
+        ({"slim": 17}, "--slim 17: must be in 1..16"),
+        (
+            {"unquantised": True, "wbits": "444444444", "abits": "844444444"},
+            "--unquantised: a float network has no widths; leave out --wbits, --abits",
+        ),
         ({"box_gain": 0.0}, "--box-gain 0.0: must be in 1e-06..1000000"),
         ({"lam": -1e-9}, "--lam -1e-09: must be in 0..1000000"),
         ({"clock_mhz": 0.0}, "--clock-mhz 0.0: must be in 1..2000"),

@@ -16,6 +16,8 @@ CHANGES = {
     "preset": "demo",
     "net": "skynet",
     "quantiser": "dorefa",
+    "slim": 2,
+    "unquantised": True,
     "init": Path("trained.pt"),
     "data": Path("frames"),
     "device": "xc7z020",
