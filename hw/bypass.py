@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the branches of a graph run ahead of each other: what FIFOs before a Concat must hold.
+"""How far the branches of a graph run ahead of each other: what FIFOs where they meet must hold.
 
 A branch delays its codes by the rows that its processes keep: a window of padding p sends row q
 when row q + p + 1 has come, a pool row r when row 2 r + 1 has, space-to-depth sends a block of rows
@@ -8,7 +8,7 @@ while the next one comes. Rows are counted at the image, where a row of a pooled
 
 from math import ceil
 
-from hw.ir import Concat, Conv, Graph, MaxPool, Patches, Reorg, sources
+from hw.ir import Add, Concat, Conv, Graph, MaxPool, Patches, Reorg, sources
 from hw.ir_verify import infer
 
 BranchRows = dict[str, tuple[int, int]]
@@ -16,12 +16,12 @@ SLACK_ROWS = 2  # one that is sent and one that arrives
 
 
 def branch_rows(graph: Graph) -> BranchRows:
-    """Return, for every pair of streams that is concatenated, the rows that each FIFO must hold.
+    """Return, for every pair of streams that meets, the rows that each FIFO must hold.
 
     By the name of the process (`hw.dataflow`).
     """
     delays, rows = image_rows(graph), {}
-    for node in graph.of_type(Concat):
+    for node in graph.of_type(Concat, Add):
         scale = _scale(graph, node.name)
         before = delays[node.sources[0]]
         for index, name in enumerate(node.sources[1:], 2):
@@ -31,7 +31,7 @@ def branch_rows(graph: Graph) -> BranchRows:
     return rows
 
 
-def concat_link(node: Concat, index: int) -> str:
+def concat_link(node: Concat | Add, index: int) -> str:
     """Return the name of the process that joins the first `index` sources of a node."""
     return node.name if index == len(node.sources) else f"{node.name}_{index}"
 

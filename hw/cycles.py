@@ -11,6 +11,7 @@ import numpy as np
 
 from hw.intmath import ceil_div
 from hw.pipeline import (
+    AddStreams,
     Concatenate,
     Fork,
     InputPort,
@@ -35,6 +36,7 @@ LATENCY_CYCLES: dict[type, int] = {
     SpaceToDepth: 2,  # block RAM read and its output register
     PatchBuffer: 2,  # block RAM read and its output register
     Concatenate: 1,  # multiplexer
+    AddStreams: 1,  # adder
     OutputPort: 2,  # column multiplexer, bias adder
 }
 """Pipeline registers between an iteration and the FIFO it writes; assumed, not synthesised."""
@@ -109,7 +111,11 @@ def process_cycles(process: Process) -> int:
             return H * (M // process.out_parallel) * columns * lane_steps(process)
         case Pool(height=H, width=W, out_channels=M):
             return H * W * (M // process.parallel)
-        case Fork(height=H, width=W, channels=C) | SpaceToDepth(height=H, width=W, channels=C):
+        case (
+            Fork(height=H, width=W, channels=C)
+            | SpaceToDepth(height=H, width=W, channels=C)
+            | AddStreams(height=H, width=W, channels=C)
+        ):
             return H * W * (C // process.parallel)
         case PatchBuffer(height=H, stride=stride):
             return H // stride * max(patch_words(process))
@@ -238,7 +244,7 @@ def read_at(process: Process, n: Index, stream: int = 0) -> Index:
             return phase * length + _spread(word, length, write)
         case Requantise() | OutputPort():
             return n * process.columns * lane_steps(process)
-        case MacArray() | Pool() | Fork() | SpaceToDepth():
+        case MacArray() | Pool() | Fork() | SpaceToDepth() | AddStreams():
             return n
         case Concatenate():
             words = concatenated_words(process)
@@ -249,7 +255,7 @@ def read_at(process: Process, n: Index, stream: int = 0) -> Index:
 def write_at(process: Process, n: Index) -> Index:
     """Return the iteration in which `process` writes word `n` of each of its output streams."""
     match process:
-        case InputPort() | Fork() | Concatenate():
+        case InputPort() | Fork() | Concatenate() | AddStreams():
             return n
         case SpaceToDepth():
             return n + block_words(process)

@@ -10,10 +10,23 @@ from hw.cycles import concatenated_words, patch_words, window_words
 from hw.design import Design, DesignError, LayerDesign
 from hw.design_verify import verify, window_channels
 from hw.intmath import ceil_div
-from hw.ir import Concat, Conv, Graph, MaxPool, Node, Patches, Reorg, TensorType, sources
+from hw.ir import (
+    Add,
+    Concat,
+    Conv,
+    Graph,
+    MaxPool,
+    Node,
+    Patches,
+    Reorg,
+    Requant,
+    TensorType,
+    sources,
+)
 from hw.ir_verify import infer
 from hw.mac_words import decode_cycles, link_lanes
 from hw.pipeline import (
+    AddStreams,
     Concatenate,
     Fork,
     InputPort,
@@ -58,7 +71,7 @@ def layout(design: Design) -> list[tuple[int | None, tuple[Process, ...]]]:
     for index, (stage, layer) in enumerate(zip(chain, design.layers, strict=True)):
         parallel[layer.name] = layer.out_parallel
         own = layer_processes(stage, layer, parallel[stage.feeders[0]], design.port_bits)
-        rest = follower_processes(graph, stage, types, layer.out_parallel)
+        rest = follower_processes(graph, stage, types, layer)
         groups.append((index, (*own, *rest)))
     return groups
 
@@ -79,7 +92,7 @@ def input_processes(
     )
     processes: list[Process] = [port, *_forks(graph, image.name, types, image.channels)]
     for node in image_followers(graph):
-        processes += _follower(node, types, image.channels)
+        processes += _follower(node, types, image.channels, lanes=1)
         processes += _forks(graph, node.name, types, image.channels)
     return tuple(processes)
 
@@ -166,19 +179,22 @@ def _tails(
 
 
 def follower_processes(
-    graph: Graph, stage: Stage, types: dict[str, TensorType], parallel: int
+    graph: Graph, stage: Stage, types: dict[str, TensorType], layer: LayerDesign
 ) -> tuple[Process, ...]:
-    """Return what passes on the codes of a stage in words of `parallel` channels; with forks."""
+    """Return what passes on the codes of a stage, in words as wide as its own; with forks."""
     processes: list[Process] = []
+    parallel, lanes = layer.out_parallel, layer.folding.requant_lanes
     for node in stage.requants:
         processes += _forks(graph, node.name, types, parallel)
     for node in stage.followers:
-        processes += _follower(node, types, parallel)
+        processes += _follower(node, types, parallel, lanes)
         processes += _forks(graph, node.name, types, parallel)
     return tuple(processes)
 
 
-def _follower(node: Follower, types: dict[str, TensorType], parallel: int) -> Iterator[Process]:
+def _follower(
+    node: Follower, types: dict[str, TensorType], parallel: int, lanes: int
+) -> Iterator[Process]:
     match node:
         case MaxPool(name=name, source=source):
             shape = types[source]
@@ -206,6 +222,17 @@ def _follower(node: Follower, types: dict[str, TensorType], parallel: int) -> It
                     shape.bits,
                 )
                 before += channels
+        case Add(name=name, sources=added):
+            shape, bits = types[name], [types[source].bits for source in added]
+            size = shape.height, shape.width, shape.channels
+            yield AddStreams(name, *size, parallel, *bits, shape.bits)
+        case Requant(name=name, source=source):
+            shape = types[source]
+            size = shape.height, shape.width, shape.channels
+            words = {"kernel": 1, "columns": 1, "column_steps": shape.width}
+            yield Requantise(
+                name, name, *size, parallel, lanes, **words, acc_bits=shape.bits, bits=node.bits
+            )
 
 
 def _forks(
@@ -215,7 +242,8 @@ def _forks(
     shape = types[name]
     size = shape.height, shape.width, shape.channels
     forks = (f"{name}_fork{index}" for index in range(len(graph.consumers(name)) - 1))
-    return tuple(Fork(fork, *size, parallel, shape.bits) for fork in forks)
+    columns = int(isinstance(graph[name], Add))
+    return tuple(Fork(fork, *size, parallel, shape.bits, columns) for fork in forks)
 
 
 # Streams -----------------------------------------------------------------------------------------
@@ -249,6 +277,8 @@ def _producers(graph: Graph, process: Process) -> tuple[str, ...]:
         case Fork(name=name):
             node, index = name.rsplit("_fork", 1)
             return (_own(graph, node) if index == "0" else f"{node}_fork{int(index) - 1}",)
+        case AddStreams(name=name):
+            return _provider(graph, graph[name], 0), _provider(graph, graph[name], 1)
         case Concatenate(name=name):
             node, links = next(
                 (node, links) for node in graph.of_type(Concat) if name in (links := _links(node))
@@ -315,6 +345,8 @@ def output_words(process: Process) -> tuple[int, int]:
             return process.parallel * process.bits, H * W * (C // process.parallel)
         case PatchBuffer(height=H, stride=stride):
             return process.parallel * process.bits, H // stride * patch_words(process)[1]
+        case AddStreams(height=H, width=W, channels=C, parallel=parallel):
+            return parallel * process.acc_bits, H * W * (C // parallel)
         case Concatenate(height=H):
             return process.parallel * process.bits, H * sum(concatenated_words(process))
         case OutputPort(height=H, width=W, out_channels=M, values_per_beat=values):
@@ -325,7 +357,7 @@ def default_depth(consumer: Process, index: int = 0, rows: BranchRows | None = N
     """Return the default depth of FIFO `index` into `consumer`.
 
     A row into a window or a patch buffer, the rows that one branch runs ahead (`branch_rows`) into
-    a concatenation, else two words.
+    a concatenation or an addition, else two words.
     """
     match consumer:
         case Window():
@@ -334,6 +366,8 @@ def default_depth(consumer: Process, index: int = 0, rows: BranchRows | None = N
             return max(DEFAULT_DEPTH, patch_words(consumer)[0] // consumer.stride)
         case Concatenate(name=name) if rows is not None:
             return rows[name][index] * concatenated_words(consumer)[index] + SLACK_WORDS
+        case AddStreams(name=name, width=W, channels=C, parallel=parallel) if rows is not None:
+            return rows[name][index] * W * C // parallel + SLACK_WORDS
         case _:
             return DEFAULT_DEPTH
 

@@ -157,7 +157,9 @@ def word_bits(stage: Stage, layer: LayerDesign, in_parallel: int) -> dict[str, i
     """Return the widths of the words that `layer` moves, by what they are."""
     folding, plan, a_bits = layer.folding, layer.plan, stage.source.bits
     products, channels = folding.kernel_rows * folding.simd, window_channels(stage, folding)
+    sums = max((acc.bits for _, acc in stage.sums), default=0)
     return {
+        "word of sums": layer.out_parallel * sums,
         "input word": in_parallel * a_bits,
         "window word": folding.kernel_rows * channels * plan.columns * a_bits,
         "accumulator word": plan.columns * layer.out_parallel * stage.acc.bits,

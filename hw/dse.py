@@ -10,6 +10,7 @@ cheapest mapping costs more than the whole budget: then none fits (Lagrangian re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from operator import itemgetter
 
@@ -36,7 +37,7 @@ from hw.lower import lower
 from hw.mappings import PORT_BITS, OpenMapping, fastest, mappings
 from hw.resources import layer_usage, passing_usage
 from hw.stages import Stage, equal_words, stages
-from hw.usage import Usage
+from hw.usage import Usage, process_usage
 
 
 @dataclass(frozen=True)
@@ -328,9 +329,11 @@ def _step(space: _Space, index: int, option: OpenMapping, lanes: int) -> _Step:
         sums_bits = output_words(mac)[0]
         fifos = [(output_words(window)[0], default_depth(mac))]
         fifos += [(sums_bits, default_depth(process)) for process in rest]
-        usage = layer_usage(stage, layer, (mac, *rest), fifos, dsp(layer.plan.dsp))
-        followers = follower_processes(space.graph, stage, space.types, layer.out_parallel)
-        space.steps[key] = _Step(usage + passing_usage(followers, space.rows), layer)
+        primitive = dsp(layer.plan.dsp)
+        usage = layer_usage(stage, layer, (mac, *rest), fifos, primitive)
+        followers = follower_processes(space.graph, stage, space.types, layer)
+        price = partial(process_usage, stage=stage, layer=layer, dsp=primitive)
+        space.steps[key] = _Step(usage + passing_usage(followers, space.rows, price), layer)
     return space.steps[key]
 
 

@@ -4,6 +4,7 @@
 import numpy as np
 
 from hw.ir import (
+    Add,
     Concat,
     Conv,
     Graph,
@@ -75,6 +76,8 @@ def _run_node(node: Node, inputs: list[np.ndarray]) -> np.ndarray:
             return windows.reshape(*windows.shape[:3], -1)
         case Concat():
             return np.concatenate(inputs, -1)
+        case Add():
+            return inputs[0] + inputs[1]
         case Output():
             return x
 

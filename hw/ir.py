@@ -179,6 +179,18 @@ class Concat:
     sources: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Add:
+    """Sum of the codes of two `sources` of one shape, read by a Requant as accumulators are.
+
+    Both must have one step. A signed branch has a zero point: its code stands for code - z, the
+    bias of the Requant before it holds + z, that of the Requant behind the sum - z.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Output:
     """Result port. The integers are the source's; real value = integer * scale[c].
@@ -197,7 +209,7 @@ class Output:
             object.__setattr__(self, "scale", scale)
 
 
-Node = Input | Conv | Linear | Requant | MaxPool | Reorg | Patches | Concat | Output
+Node = Input | Conv | Linear | Requant | MaxPool | Reorg | Patches | Concat | Add | Output
 OPS: tuple[type, ...] = get_args(Node)
 
 
@@ -206,7 +218,7 @@ def sources(node: Node) -> tuple[str, ...]:
     match node:
         case Input():
             return ()
-        case Concat():
+        case Concat() | Add():
             return node.sources
         case _:
             return (node.source,)

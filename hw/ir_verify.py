@@ -6,6 +6,7 @@ import numpy as np
 from hw.intmath import activation_range, signed_bits, weight_range
 from hw.ir import (
     VERSION,
+    Add,
     Concat,
     Conv,
     Graph,
@@ -109,6 +110,8 @@ def _infer_node(node: Node, inputs: list[TensorType]) -> TensorType:
             return _infer_patches(node, inputs[0])
         case Concat():
             return _infer_concat(node, inputs)
+        case Add():
+            return _infer_add(node, inputs)
         case Output():
             _check_vector(node, "scale", node.scale, inputs[0].channels)
             return inputs[0]
@@ -262,6 +265,22 @@ def _infer_concat(node: Concat, inputs: list[TensorType]) -> TensorType:
             )
     channels = sum(other.channels for other in inputs)
     return TensorType(first.height, first.width, channels, first.lo, first.hi, first.bits, False)
+
+
+def _infer_add(node: Add, inputs: list[TensorType]) -> TensorType:
+    if len(inputs) != 2:
+        raise IRError(f"add '{node.name}' has {len(inputs)} sources; it adds two")
+    for source in inputs:
+        _check_codes(node, source)
+    first, second = ((source.height, source.width, source.channels) for source in inputs)
+    if first != second:
+        shapes = ", ".join(
+            f"'{name}' is {shape[0]}x{shape[1]}x{shape[2]}"
+            for name, shape in zip(node.sources, (first, second), strict=True)
+        )
+        raise IRError(f"add '{node.name}': {shapes}; both must have one shape")
+    hi = inputs[0].hi + inputs[1].hi
+    return TensorType(*first, 0, hi, signed_bits(0, hi), True)
 
 
 def _check_codes(node: Node, source: TensorType) -> None:

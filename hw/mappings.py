@@ -16,7 +16,7 @@ from hw.intmath import divisors
 from hw.ir import Graph, TensorType
 from hw.packing.plan import PackPlan
 from hw.packing.table import table
-from hw.pipeline import Requantise
+from hw.pipeline import OutputPort, Requantise
 from hw.resources import legal_plans
 from hw.stages import Stage
 from hw.usage import array_prices
@@ -28,8 +28,8 @@ PORT_BITS = 64
 class OpenMapping:
     """A mapping of one stage whose lanes are still open.
 
-    `cycles`: its slowest process but the one with lanes, for the widest input word; `lane_cycles`:
-    that one with a single lane.
+    `cycles`: its slowest process but those with lanes, for the widest input word; `lane_cycles`:
+    the slowest of these with a single lane.
     """
 
     layer: LayerDesign
@@ -68,13 +68,14 @@ def _worthwhile(plans: Iterable[PackPlan], lanes: int) -> list[PackPlan]:
 def _mapping(
     graph: Graph, stage: Stage, types: dict[str, TensorType], layer: LayerDesign
 ) -> OpenMapping:
-    *own, lanes = layer_processes(stage, layer, stage.source.channels, PORT_BITS)
-    own = [process for process in own if not isinstance(process, Requantise)]
-    followers = follower_processes(graph, stage, types, layer.out_parallel)
+    own = layer_processes(stage, layer, stage.source.channels, PORT_BITS)
+    processes = (*own, *follower_processes(graph, stage, types, layer))
+    lanes = [process for process in processes if isinstance(process, Requantise | OutputPort)]
+    others = [process for process in processes if not isinstance(process, Requantise | OutputPort)]
     return OpenMapping(
         layer,
-        max(map(process_cycles, (*own, *followers))),
-        process_cycles(lanes),
+        max(map(process_cycles, others)),
+        max(map(process_cycles, lanes)),
         lane_choices(stage, layer.out_parallel, PORT_BITS),
     )
 

@@ -98,7 +98,10 @@ class MacArray:
 
 @dataclass(frozen=True)
 class Requantise:
-    """Accumulators -> codes: `lanes` a cycle, drops the columns that padding made, joins words."""
+    """Accumulators -> codes: `lanes` a cycle, drops the columns that padding made, joins words.
+
+    Behind an addition with kernel 1 and one column.
+    """
 
     name: str
     node: str
@@ -191,6 +194,20 @@ class Concatenate:
 
 
 @dataclass(frozen=True)
+class AddStreams:
+    """Codes of two streams -> their sums, word by word."""
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    parallel: int
+    first_bits: int
+    second_bits: int
+    acc_bits: int
+
+
+@dataclass(frozen=True)
 class OutputPort:
     """Accumulators of the head -> beats of `values_per_beat` int32, bias added, trimmed."""
 
@@ -218,6 +235,7 @@ Process = (
     | SpaceToDepth
     | PatchBuffer
     | Concatenate
+    | AddStreams
     | OutputPort
 )
 PROCESSES: tuple[type, ...] = get_args(Process)

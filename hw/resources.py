@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resources of a design, and the cost table that a bit-width search minimises."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -19,7 +19,7 @@ from hw.ir_verify import infer
 from hw.lower import lower
 from hw.packing.plan import PackPlan
 from hw.packing.table import table
-from hw.pipeline import Concatenate, InputPort, Process
+from hw.pipeline import AddStreams, Concatenate, InputPort, Process, Requantise
 from hw.stages import Stage, check_conv, stages
 from hw.usage import Usage, fifo_usage, pass_usage, process_usage
 
@@ -80,17 +80,31 @@ def estimate(design: Design) -> Resources:
     return Resources(tuple(layers))
 
 
-def passing_usage(processes: Iterable[Process], rows: BranchRows) -> Usage:
+def passing_usage(
+    processes: Iterable[Process], rows: BranchRows, price: Callable[[Process], Usage] = pass_usage
+) -> Usage:
     """Return what processes take that pass codes on, with FIFOs of default depth before them."""
     parts = []
     for process in processes:
-        parts.append(pass_usage(process))
-        if not isinstance(process, InputPort):
-            width_bits = process.parallel * process.bits
-            streams = 2 if isinstance(process, Concatenate) else 1
-            depths = (default_depth(process, index, rows) for index in range(streams))
-            parts += [fifo_usage(width_bits, depth) for depth in depths]
+        parts.append(price(process))
+        for index, width_bits in enumerate(_input_words(process)):
+            parts.append(fifo_usage(width_bits, default_depth(process, index, rows)))
     return sum_usage(parts)
+
+
+def _input_words(process: Process) -> tuple[int, ...]:
+    """Return the bits of the words in every FIFO before a process that passes codes on."""
+    match process:
+        case InputPort():
+            return ()
+        case Concatenate(parallel=parallel, bits=bits):
+            return (parallel * bits,) * 2
+        case AddStreams(parallel=parallel, first_bits=first, second_bits=second):
+            return parallel * first, parallel * second
+        case Requantise(out_parallel=parallel, acc_bits=bits):
+            return (parallel * bits,)
+        case _:
+            return (process.parallel * process.bits,)
 
 
 def layer_usage(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from hw.design import DesignError
 from hw.ir import (
+    Add,
     Concat,
     Conv,
     Graph,
@@ -17,18 +18,20 @@ from hw.ir import (
     Reorg,
     Requant,
     TensorType,
+    sources,
 )
 from hw.ir_verify import infer, verify
 
-Follower = MaxPool | Reorg | Patches | Concat
+Follower = MaxPool | Reorg | Patches | Concat | Add | Requant
 _CODES = (Requant, MaxPool, Reorg, Patches, Concat)
 _READS: dict[type, tuple[type, ...]] = {
     Conv: (Input, *_CODES),
-    Requant: (Conv,),
+    Requant: (Conv, Add),
     MaxPool: _CODES,
     Reorg: _CODES,
     Patches: (Input, *_CODES),
     Concat: _CODES,
+    Add: _CODES,
     Output: (Conv,),
 }
 
@@ -40,10 +43,10 @@ class Stage:
     `source` is the type of the codes it reads, `acc` of its sums of products (without the bias,
     which is added behind the array). `requants`: one for each width at which the sums are read;
     none for the head, whose accumulators leave through `Output`. `followers`: pools,
-    space-to-depth and concatenations, whose words are as wide as those of this stage (of several
-    it is the last). `feeders`: the convolutions, or the input, that decide how wide the words are
-    that it reads. In a `depthwise` convolution every output channel reads the input channel of its
-    number and no other.
+    space-to-depth, concatenations, additions and their requantisers (`sums`, with the type of the
+    sums), whose words are as wide as those of this stage (of several it is the last). `feeders`:
+    the convolutions, or the input, that decide how wide the words are that it reads. In a
+    `depthwise` convolution every output channel reads the input channel of its number and no other.
     """
 
     conv: Conv
@@ -52,6 +55,7 @@ class Stage:
     feeders: tuple[str, ...]
     requants: tuple[Requant, ...] = ()
     followers: tuple[Follower, ...] = ()
+    sums: tuple[tuple[Requant, TensorType], ...] = ()
 
     @property
     def depthwise(self) -> bool:
@@ -61,6 +65,11 @@ class Stage:
     def fan_in(self) -> int:
         """Input channels that one output channel reads."""
         return 1 if self.depthwise else self.source.channels
+
+    def requantised(self, name: str) -> tuple[Requant, TensorType]:
+        """Return the requantiser `name` of the stage and the type of the sums that it reads."""
+        own = ((node, self.acc) for node in self.requants)
+        return next(pair for pair in (*own, *self.sums) if pair[0].name == name)
 
 
 def is_depthwise(conv: Conv, source: TensorType) -> bool:
@@ -84,17 +93,24 @@ def stages(graph: Graph) -> tuple[Stage, ...]:
                 check_conv(node, types[node.source])
                 around = types[node.source], types[node.name]
                 found[node.name] = Stage(node, *around, owners[node.source])
-            case Requant():
-                stage = found[node.source]
-                found[node.source] = replace(stage, requants=(*stage.requants, node))
+            case Requant(source=source) if source in found:
+                stage = found[source]
+                found[source] = replace(stage, requants=(*stage.requants, node))
             case MaxPool() | Reorg() | Patches() | Concat() if node in image_followers(graph):
                 _check_follower(node, types)  # of no stage
-            case MaxPool() | Reorg() | Patches() | Concat():
+            case MaxPool() | Reorg() | Patches() | Concat() | Add() | Requant():
                 _check_follower(node, types)
+                _check_owned(node, owners[node.name], graph.input.name)
                 last = [name for name in found if name in owners[node.name]][-1]
-                followers = (*found[last].followers, node)
-                found[last] = replace(found[last], followers=followers)
+                found[last] = _followed(found[last], node, types)
     return tuple(found.values())
+
+
+def _followed(stage: Stage, node: Follower, types: dict[str, TensorType]) -> Stage:
+    stage = replace(stage, followers=(*stage.followers, node))
+    if isinstance(node, Requant):
+        return replace(stage, sums=(*stage.sums, (node, types[node.source])))
+    return stage
 
 
 def image_followers(graph: Graph) -> tuple[Follower, ...]:
@@ -108,17 +124,19 @@ def image_followers(graph: Graph) -> tuple[Follower, ...]:
 
 
 def word_owners(graph: Graph) -> dict[str, tuple[str, ...]]:
-    """Return, for every node of codes, the convolutions (or input) whose words are as wide."""
+    """Return, for every node of codes or their sums, the convolutions (or input) whose words are
+    as wide.
+    """
     owners: dict[str, tuple[str, ...]] = {}
     for node in graph.nodes:
         match node:
             case Input():
                 owners[node.name] = (node.name,)
-            case Requant(source=conv):
+            case Requant(source=conv) if conv not in owners:
                 owners[node.name] = (conv,)
-            case MaxPool() | Reorg() | Patches():
+            case Requant() | MaxPool() | Reorg() | Patches():
                 owners[node.name] = owners.get(node.source, ())
-            case Concat():
+            case Concat() | Add():
                 together = (owner for name in node.sources for owner in owners.get(name, ()))
                 owners[node.name] = tuple(dict.fromkeys(together))
     return owners
@@ -127,7 +145,8 @@ def word_owners(graph: Graph) -> dict[str, tuple[str, ...]]:
 def equal_words(chain: tuple[Stage, ...]) -> tuple[frozenset[str], ...]:
     """Return the sets of stages that must hand on words of equally many channels.
 
-    Those whose codes are concatenated, and each one alone that feeds a stage other than its next.
+    Those whose codes are concatenated or added, and each one alone that feeds a stage other than
+    its next.
     """
     names = [stage.conv.name for stage in chain]
     tied: list[set[str]] = []
@@ -183,8 +202,16 @@ def _check_follower(node: Follower, types: dict[str, TensorType]) -> None:
                     f"{stride} of a {source.height}x{source.width} map; supported are odd kernels, "
                     "padding (kernel - 1) / 2, and strides that divide both sides"
                 )
-        case Concat(name=name, sources=sources) if len(set(sources)) < len(sources):
-            raise DesignError(f"concat '{name}' reads a node twice: {', '.join(sources)}")
+        case Concat(sources=names) | Add(sources=names) if len(set(names)) < len(names):
+            kind = type(node).__name__.lower()
+            raise DesignError(f"{kind} '{node.name}' reads a node twice: {', '.join(names)}")
+
+
+def _check_owned(node: Follower, owners: tuple[str, ...], image: str) -> None:
+    if isinstance(node, Add) and image in owners:
+        raise DesignError(
+            f"add '{node.name}' adds pixels of the image; only codes of convolutions are added"
+        )
 
 
 def _check_place(graph: Graph, node: Node) -> None:
@@ -192,12 +219,11 @@ def _check_place(graph: Graph, node: Node) -> None:
     kind = type(node).__name__
     supported = (
         "the accelerator maps convolutions, each with a Requant or several but for the head, which "
-        "Output reads; MaxPool, Reorg, Patches and Concat between them"
+        "Output reads; MaxPool, Reorg, Patches, Concat and Add between them"
     )
     if not isinstance(node, Input | Conv | Requant | Follower | Output):
         raise DesignError(f"node '{node.name}' is a {kind}; {supported}")
-    sources = node.sources if isinstance(node, Concat) else getattr(node, "source", None)
-    for name in (sources,) if isinstance(sources, str) else sources or ():
+    for name in sources(node):
         if not isinstance(graph[name], _READS[type(node)]):
             read = type(graph[name]).__name__
             raise DesignError(f"node '{node.name}' ({kind}) reads '{name}' ({read}); {supported}")

@@ -18,6 +18,7 @@ from hw.mac_words import link_lanes, rom_word_bits, slice_bits, tally_bits, weig
 from hw.packing.cost import lut_per_mac
 from hw.packing.plan import ActLane, PackPlan, WeightLane
 from hw.pipeline import (
+    AddStreams,
     Concatenate,
     Fork,
     InputPort,
@@ -84,8 +85,7 @@ def process_usage(process: Process, stage: Stage, layer: LayerDesign, dsp: Dsp) 
         case MacArray():
             return _mac_array(process, layer)
         case Requantise():
-            requant = next(node for node in stage.requants if node.name == process.node)
-            return _requantise(process, multipliers(requant, stage.acc, dsp))
+            return _requantise(process, multipliers(*stage.requantised(process.node), dsp))
         case OutputPort():
             return _output_port(process)
         case _:
@@ -93,7 +93,7 @@ def process_usage(process: Process, stage: Stage, layer: LayerDesign, dsp: Dsp) 
 
 
 def pass_usage(
-    process: InputPort | Pool | Fork | SpaceToDepth | PatchBuffer | Concatenate,
+    process: InputPort | Pool | Fork | SpaceToDepth | PatchBuffer | Concatenate | AddStreams,
 ) -> Usage:
     """Return what a process takes that belongs to no convolution: it passes pixels or codes on."""
     match process:
@@ -113,6 +113,8 @@ def pass_usage(
                 lut=2 * parallel * bits + 2 * CONTROL_LUT, ff=CONTROL_FF
             )
         case Concatenate(parallel=parallel, bits=bits):
+            return Usage(lut=parallel * bits + CONTROL_LUT, ff=parallel * bits + CONTROL_FF)
+        case AddStreams(parallel=parallel, acc_bits=bits):
             return Usage(lut=parallel * bits + CONTROL_LUT, ff=parallel * bits + CONTROL_FF)
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from hw.intmath import signed_bits
 from hw.ir import (
+    Add,
     Concat,
     Conv,
     Graph,
@@ -126,6 +127,8 @@ def _run_node(node: Node, inputs: list[Array], types: dict[str, TensorType]) -> 
             return _patches(node, x)
         case Concat():
             return jnp.concatenate(inputs, -1)
+        case Add():
+            return inputs[0] + inputs[1]
         case Output():
             return x
 

@@ -12,6 +12,7 @@ from hw.design_verify import are_multiples, lane_choices, plan_fits
 from hw.device import device
 from hw.intmath import divisors, weight_range
 from hw.ir import (
+    Add,
     Concat,
     Conv,
     Graph,
@@ -111,7 +112,11 @@ def branched_graph(draw, max_size: int = 4) -> Graph:
     joined = ["act1", "reorg0"]
     nodes += [Reorg("reorg0", "act0")]
     if draw(st.booleans()):
-        nodes += [conv("conv2", draw(st.sampled_from(("act1", "pool0", "reorg0"))), sizes[2])]
+        joined[0] = "stream"
+        nodes += draw(residual("act1", sizes[1], a_bits))
+    if draw(st.booleans()):
+        codes = [node.name for node in nodes if node.name in ("act1", "pool0", "reorg0", "thin")]
+        nodes += [conv("conv2", draw(st.sampled_from(codes)), sizes[2])]
         nodes += [Requant("act2", "conv2", a_bits)]
         joined += ["act2"]
     nodes += [Concat("join", tuple(draw(st.permutations(joined))))]
@@ -121,6 +126,24 @@ def branched_graph(draw, max_size: int = 4) -> Graph:
         last = "alone"
     nodes += [conv("head", last, draw(st.sampled_from(CHANNELS)))]
     return Graph("branched", (*nodes, Output("output", "head")))
+
+
+@st.composite
+def residual(draw, source: str, channels: int, a_bits: int) -> list[Node]:
+    """One residual block or two; the sums of the first are read at two widths then."""
+    nodes: list[Node] = [
+        Conv("around", source, channels, 3, WeightFormat(draw(bit_widths())), padding=1),
+        Requant("branch", "around", draw(bit_widths())),
+        Add("added", tuple(draw(st.permutations((source, "branch"))))),
+    ]
+    last = "added"
+    if draw(st.booleans()):
+        last = "twice"
+        nodes += [Requant(name, "added", draw(bit_widths())) for name in ("kept", "thin")]
+        nodes += [Conv("again", "thin", channels, 1, WeightFormat(draw(bit_widths())))]
+        nodes += [Requant("turn", "again", draw(bit_widths()))]
+        nodes += [Add(last, tuple(draw(st.permutations(("kept", "turn")))))]
+    return [*nodes, Requant("stream", last, a_bits)]
 
 
 def patches(name: str, source: str) -> tuple[Patches, ...]:
@@ -175,8 +198,12 @@ def with_parameters(graph: Graph, seed: int) -> Graph:
         weights = rng.integers(low, high, shape, endpoint=True)
         bias = rng.integers(-50, 50, channels, endpoint=True)
         graph = graph.with_node(replace(conv, weights=weights, bias=bias))
-        for requant in stage.requants:
-            largest = int(np.abs(weights).sum((0, 1, 2)).max()) * stage.source.hi + 1
+        sums = [
+            (node, int(np.abs(weights).sum((0, 1, 2)).max()) * stage.source.hi + 1)
+            for node in stage.requants
+        ]
+        sums += [(node, acc.hi) for node, acc in stage.sums]
+        for requant, largest in sums:
             shift = max(0, 10 + largest.bit_length() - requant.bits)
             mul = rng.integers(512, 1024, channels) * rng.choice((-1, 1), channels)
             offset = rng.integers(-1, 1 << (shift + requant.bits), channels)
@@ -224,12 +251,19 @@ def any_op(draw, nodes: list[Node], index: int, rng: np.random.Generator) -> lis
         and block * block * source.channels <= MAX_CHANNELS
     ]
     ops = ["conv"] * 3 + ["pool"] * bool(sizes) + ["reorg"] * 2 * bool(blocks)
-    match draw(st.sampled_from(ops + ["concat"] * (width <= MAX_CHANNELS))):
+    ops += ["add"] + ["concat"] * (width <= MAX_CHANNELS)
+    match draw(st.sampled_from(ops)):
         case "conv":
             layer = draw(any_conv(nodes, f"conv{index}", rng))
             acc = infer(Graph("partial", (*nodes, layer)))[layer.name]
             names = (f"act{index}", f"twin{index}")[: draw(st.integers(1, 2))]
             return [layer, *(draw(any_requant(n, layer.name, acc, rng)) for n in names)]
+        case "add":
+            size = (source.height, source.width, source.channels)
+            equal = [n for n, t in types.items() if (t.height, t.width, t.channels) == size]
+            added = Add(f"add{index}", (name, draw(st.sampled_from(equal))))
+            acc = infer(Graph("partial", (*nodes, added)))[added.name]
+            return [added, draw(any_requant(f"sum{index}", added.name, acc, rng))]
         case "pool":
             return [MaxPool(f"pool{index}", name, draw(st.sampled_from(sizes)))]
         case "reorg":

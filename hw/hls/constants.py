@@ -111,21 +111,22 @@ def _chunks(elements: np.ndarray, bits: int) -> np.ndarray:
 
 
 def requant_constants(stage: Stage, process: Requantise) -> RequantConstants:
-    """Return the constants of `process`, which requantises the accumulators of `stage`.
+    """Return the constants of `process`, a requantiser of `stage`.
 
     Raises HlsError where a constant needs more than 64 bits.
     """
-    node = next(node for node in stage.requants if node.name == process.node)
+    node, acc = stage.requantised(process.node)
     half = (1 << node.shift) >> 1
+    extras = _conv_bias(stage) if node in stage.requants else [0] * len(node.mul)
     mul = [int(value) for value in node.mul]
     bias = [
         int(own) + factor * extra + half
-        for own, factor, extra in zip(node.bias, mul, _conv_bias(stage), strict=True)
+        for own, factor, extra in zip(node.bias, mul, extras, strict=True)
     ]
     sums = [
-        acc * factor + offset
+        value * factor + offset
         for factor, offset in zip(mul, bias, strict=True)
-        for acc in (stage.acc.lo, stage.acc.hi)
+        for value in (acc.lo, acc.hi)
     ]
     widths = {
         name: signed_bits(min(values), max(values))

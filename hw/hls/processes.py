@@ -11,6 +11,7 @@ from hw.hls.constants import head_bias, requant_constants, start_rom, weight_rom
 from hw.hls.cpp import constant, struct, table
 from hw.hls.words import plan_numbers, word_structs
 from hw.pipeline import (
+    AddStreams,
     Concatenate,
     Fork,
     InputPort,
@@ -75,6 +76,9 @@ def process_text(process: Process, stage: Stage, layer: LayerDesign) -> ProcessT
         ):
             word = f"CodeWord<{parallel}, {bits}>"
             return ProcessText(TEMPLATES[type(process)], (_config(process),), (), word)
+        case AddStreams(parallel=parallel, acc_bits=bits):
+            word = f"SumWord<1, {parallel}, {bits}>"
+            return ProcessText("add_streams", (_config(process),), (), word)
         case Fork(columns=columns, parallel=parallel, bits=bits):
             word = f"SumWord<{columns}, {parallel}, {bits}>"
             return ProcessText("fork", (_config(process),), (), word)

@@ -7,6 +7,7 @@ import numpy as np
 
 from hw.ir import Concat, Graph
 from hw.pipeline import (
+    AddStreams,
     Concatenate,
     Fork,
     InputPort,
@@ -25,8 +26,9 @@ from hw.pipeline import (
 def decode_taps(pipeline: Pipeline, graph: Graph, folder: Path) -> dict[str, np.ndarray]:
     """Return int64 `[N, H, W, C]` of every node whose integers the logs in `folder` hold.
 
-    That is Input, every Conv (its bias added), Requant, MaxPool, Reorg and Concat; `folder` holds
-    `<stream>.tap` files of int64 elements in word order. Forks only copy what comes from others.
+    That is Input, every Conv (its bias added), Requant, MaxPool, Reorg, Concat and Add; `folder`
+    holds `<stream>.tap` files of int64 elements in word order. Forks only copy what comes from
+    others.
     """
     values, nodes = {}, {node.name for node in graph.nodes}
     for process in pipeline.processes:
@@ -66,6 +68,8 @@ def _decode(process: Process, graph: Graph, words: np.ndarray) -> tuple[str, np.
         case Concatenate(name=name, height=H, width=W, parallel=parallel):
             channels = process.first_channels + process.second_channels
             return name, _ungroup(words, H, W, channels, parallel)
+        case AddStreams(name=name, height=H, width=W, channels=C, parallel=parallel):
+            return name, _ungroup(words, H, W, C, parallel)
         case Window() | OutputPort() | Fork():
             raise AssertionError(f"'{process.name}' writes words that are not logged")
 

@@ -13,6 +13,7 @@ from hw.dataflow import build
 from hw.design import Design, DesignError, Folding, LayerDesign
 from hw.device import device
 from hw.ir import (
+    Add,
     Concat,
     Conv,
     Graph,
@@ -20,11 +21,13 @@ from hw.ir import (
     Linear,
     MaxPool,
     Output,
+    Patches,
     Reorg,
     Requant,
     WeightFormat,
+    sources,
 )
-from hw.pipeline import Concatenate, Fork
+from hw.pipeline import AddStreams, Concatenate, Fork
 from tests.strategies import bare_plan, branched_graph, chain_design, shape_graph
 
 W4 = WeightFormat(4)
@@ -92,13 +95,13 @@ def test_branches_part_and_meet(design):
     order = {process.name: index for index, process in enumerate(pipeline.processes)}
     for process in pipeline.processes:
         inputs, outputs = pipeline.inputs(process.name), pipeline.outputs(process.name)
-        assert len(inputs) == 1 + isinstance(process, Concatenate)
+        assert len(inputs) == 1 + isinstance(process, Concatenate | AddStreams)
         assert len(outputs) == 1 + isinstance(process, Fork)
         for stream in inputs:
             assert not stream.producer or order[stream.producer] < order[process.name]
     assert len({stream.name for stream in pipeline.streams}) == len(pipeline.streams)
-    for node in design.graph.of_type(Concat, Reorg):
-        assert node.name in order or len(node.sources) == 1
+    for node in design.graph.of_type(Concat, Reorg, Add):
+        assert node.name in order or len(sources(node)) == 1
 
 
 @given(chain_design(shape_graph()))
@@ -137,6 +140,8 @@ def chain(*nodes) -> Graph:
 
 
 CONV_ACT = (IMAGE, CONV0, ACT0)
+WIDE = (replace(IMAGE, channels=8), CONV0, ACT0)
+BEHIND_SUM = (Requant("act1", "sum", 4), Conv("head", "act1", 4, 1, W4))
 REFUSED = {
     "stride": (
         chain(IMAGE, replace(CONV0, stride=2)),
@@ -173,6 +178,23 @@ REFUSED = {
     "twice": (
         chain(*CONV_ACT, Concat("join", ("act0", "act0")), Conv("head", "join", 8, 1, W4)),
         "concat 'join' reads a node twice: act0, act0",
+    ),
+    "added twice": (
+        chain(*CONV_ACT, Add("sum", ("act0", "act0")), *BEHIND_SUM),
+        "add 'sum' reads a node twice: act0, act0",
+    ),
+    "added image": (
+        chain(*WIDE, Add("sum", ("image", "act0")), *BEHIND_SUM),
+        r"node 'sum' \(Add\) reads 'image' \(Input\); the accelerator maps convolutions",
+    ),
+    "added patches": (
+        chain(
+            *WIDE,
+            Patches("part", "image", 1, 1, 0),
+            Add("sum", ("part", "act0")),
+            *BEHIND_SUM,
+        ),
+        "add 'sum' adds pixels of the image; only codes of convolutions are added",
     ),
     "name": (
         chain(replace(IMAGE, name="bild\u00e9"), replace(CONV0, source="bild\u00e9")),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hw.execute import execute, run
 from hw.ir import (
+    Add,
     Concat,
     Conv,
     Graph,
@@ -77,6 +78,8 @@ def naive_value(node: Node, inputs: list[np.ndarray], row: int, column: int, cha
                 if channel < part.shape[2]:
                     return part[row, column, channel]
                 channel -= part.shape[2]
+        case Add():
+            return int(x[row, column, channel]) + int(inputs[1][row, column, channel])
         case Output():
             return x[row, column, channel]
     raise AssertionError(f"{node.name}: channel {channel} belongs to no source")

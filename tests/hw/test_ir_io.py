@@ -147,7 +147,7 @@ def test_files_that_are_no_graph_are_refused(saved, content):
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ('"op": "Conv"', '"op": "Warp"', "unknown op 'Warp'; known: Concat, Conv, Input,"),
+        ('"op": "Conv"', '"op": "Warp"', "unknown op 'Warp'; known: Add, Concat, Conv,"),
         ('"op": "Conv", ', "", "'op'"),
         ('"name": "tiny"', '"title": "tiny"', "'name'"),
         ('"kernel": 1', '"kernel": "1"', "'<' not supported"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hw.execute import run
 from hw.intmath import signed_bits
 from hw.ir import (
+    Add,
     Concat,
     Conv,
     Graph,
@@ -255,6 +256,24 @@ BROKEN = [
         between(CONV, Concat("join", ("image", "conv"))),
         "node 'join' reads signed accumulators; put a Requant before it "
         "(8-bit signed values cannot be multiplied as codes)",
+    ),
+    (
+        between(CONV, ACT, Add("sum", ("act",))),
+        "add 'sum' has 1 sources; it adds two",
+    ),
+    (
+        between(CONV, ACT, MaxPool("pool", "image"), Add("sum", ("act", "pool"))),
+        "add 'sum': 'act' is 4x6x2, 'pool' is 2x3x2; both must have one shape",
+    ),
+    (
+        between(CONV, ACT, Add("sum", ("act", "conv"))),
+        "node 'sum' reads signed accumulators; put a Requant before it "
+        "(8-bit signed values cannot be multiplied as codes)",
+    ),
+    (
+        between(CONV, ACT, Add("sum", ("act", "image")), Reorg("reorg", "sum")),
+        "node 'reorg' reads signed accumulators; put a Requant before it "
+        "(6-bit signed values cannot be multiplied as codes)",
     ),
     (
         chain(IMAGE, CONV, ACT, replace(OUTPUT, scale=np.ones(1))),

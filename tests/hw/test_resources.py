@@ -155,9 +155,8 @@ def test_estimate_sums_layers_and_bands(design):
         folding = layer.folding
         multipliers_used = folding.pe * folding.simd * folding.kernel_rows
         stage = next(stage for stage in stages(design.graph) if stage.conv.name == layer.name)
-        lane = sum(
-            multipliers(node, stage.acc, dsp(design.device.dsp_type)) for node in stage.requants
-        )
+        requants = [(node, stage.acc) for node in stage.requants] + list(stage.sums)
+        lane = sum(multipliers(*pair, dsp(design.device.dsp_type)) for pair in requants)
         assert usage.usage.dsp == multipliers_used + folding.requant_lanes * lane
 
 

@@ -15,7 +15,19 @@ from hw.hls.beats import pack_frames, unpack_results
 from hw.hls.csim import run_binary
 from hw.hls.taps import decode_taps
 from hw.hls.toolchain import compile_cpp
-from hw.ir import Concat, Conv, Graph, Input, MaxPool, Output, Patches, Reorg, Requant, WeightFormat
+from hw.ir import (
+    Add,
+    Concat,
+    Conv,
+    Graph,
+    Input,
+    MaxPool,
+    Output,
+    Patches,
+    Reorg,
+    Requant,
+    WeightFormat,
+)
 from hw.packing import table
 from hw.stages import Stage, stages
 from tests.packing_samples import sample_plans
@@ -66,6 +78,29 @@ def branched_design() -> Design:
     )
     graph = with_parameters(Graph("branched", nodes), 3)
     return map_graph(graph, (Folding(2, 3, 3, 2), Folding(1, 2, 1, 1), Folding(2, 4, 1, 1)))
+
+
+def residual_design() -> Design:
+    """Two residual blocks: sums are read at two widths, and added again."""
+    nodes = (
+        Input("image", 5, 6, 3, 5),
+        Conv("conv0", "image", 4, 3, WeightFormat(4), padding=1),
+        Requant("act0", "conv0", 4),
+        Conv("conv1", "act0", 4, 3, WeightFormat(3), padding=1),
+        Requant("branch1", "conv1", 8),
+        Add("sum1", ("act0", "branch1")),
+        Requant("stream1", "sum1", 8),
+        Requant("act1", "sum1", 3),
+        Conv("conv2", "act1", 4, 1, WeightFormat(2)),
+        Requant("branch2", "conv2", 8),
+        Add("sum2", ("branch2", "stream1")),
+        Requant("act2", "sum2", 5),
+        Conv("conv3", "act2", 2, 1, WeightFormat(2)),
+        Output("output", "conv3"),
+    )
+    graph = with_parameters(Graph("residual", nodes), 4)
+    foldings = (Folding(2, 3, 3, 2), Folding(1, 2, 1, 1), Folding(2, 2, 1, 2), Folding(1, 1, 1, 1))
+    return map_graph(graph, foldings)
 
 
 def map_graph(graph: Graph, foldings: Sequence[Folding]) -> Design:

@@ -20,6 +20,7 @@ from tests.hw.hls.networks import (
     branched_design,
     map_graph,
     random_frames,
+    residual_design,
     simulate_all,
     tiny_design,
 )
@@ -92,7 +93,7 @@ def corner_designs() -> list[Design]:
         (Folding(1, 1, 5, 1), Folding(1, 3, 3, 1), Folding(1, 2, 1, 1)),
     ]
     dense = [map_graph(with_parameters(wide, seed), fold) for seed, fold in enumerate(foldings)]
-    return [*dense, *depthwise_designs()[:1], branched_design()]
+    return [*dense, *depthwise_designs()[:1], branched_design(), residual_design()]
 
 
 def depthwise_designs() -> list[Design]:
@@ -126,8 +127,8 @@ def depthwise_designs() -> list[Design]:
 
 
 def test_corner_designs(tmp_path):
-    first, *_, separable, branched = corner_designs()
-    assert_equal([first, separable, branched], tmp_path)
+    first, *_, separable, branched, residual = corner_designs()
+    assert_equal([first, separable, branched, residual], tmp_path)
 
 
 @pytest.mark.slow

@@ -16,7 +16,12 @@ from hw.hls.beats import unpack_results
 from hw.hls.toolchain import FLAGS, find
 from hw.ir import IRError
 from hw.pipeline import PROCESSES
-from tests.hw.hls.networks import branched_design, random_frames, tiny_design
+from tests.hw.hls.networks import (
+    branched_design,
+    random_frames,
+    residual_design,
+    tiny_design,
+)
 from tests.strategies import chain_design, shape_graph, small_graph
 
 HEADERS = sorted((files("hw.hls") / "include" / "mixq").iterdir())
@@ -84,7 +89,7 @@ def test_golden_frames_are_the_ports_beats():
 
 def test_every_process_has_its_template():
     """The match over processes is complete, and every template that it names exists."""
-    plans = emit(tiny_design()), emit(branched_design())
+    plans = [emit(design()) for design in (tiny_design, branched_design, residual_design)]
     processes = [process for plan in plans for process in plan.pipeline.processes]
     assert {type(process) for process in processes} == set(PROCESSES)
     text = "".join(dict(plan.files)["src/top.cpp"].decode() for plan in plans)

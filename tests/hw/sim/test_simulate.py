@@ -17,6 +17,7 @@ from hw.design import Design
 from hw.device import device
 from hw.dse import optimise
 from hw.pipeline import (
+    AddStreams,
     Concatenate,
     Fork,
     InputPort,
@@ -98,7 +99,10 @@ def iterations(process: Process) -> Iterator[Iteration]:
                             ends = (row, group, column) == (H - 1, groups - 1, W - 1)
                             yield True, writes, ends
 
-            case Fork(height=H, width=W, channels=C, parallel=P):
+            case (
+                Fork(height=H, width=W, channels=C, parallel=P)
+                | AddStreams(height=H, width=W, channels=C, parallel=P)
+            ):
                 for i in range(H * W * C // P):
                     yield True, True, i == H * W * C // P - 1
             case SpaceToDepth(width=W, channels=C, parallel=P, block=block):

@@ -51,6 +51,29 @@ void concatenate(hls::stream<CodeWord<C::parallel, C::bits> >& first,
   }
 }
 
+/// Add the codes of two streams.
+template <class C>
+void add_streams(hls::stream<CodeWord<C::parallel, C::first_bits> >& first,
+                 hls::stream<CodeWord<C::parallel, C::second_bits> >& second,
+                 hls::stream<SumWord<1, C::parallel, C::acc_bits> >& out, int frames) {
+  constexpr int WORDS = row_words<C>(C::channels);
+  for (int row = 0; row < frames * C::height; ++row) {
+    for (int n = 0; n < WORDS; ++n) {
+#pragma HLS LOOP_FLATTEN
+#pragma HLS PIPELINE II = 1
+      MIXQ_ITERATION(C);
+      const CodeWord<C::parallel, C::first_bits> a = first.read();
+      const CodeWord<C::parallel, C::second_bits> b = second.read();
+      SumWord<1, C::parallel, C::acc_bits> sums;
+      for (int c = 0; c < C::parallel; ++c) {
+#pragma HLS UNROLL
+        sums.sum[0][c] = a.channel[c] + b.channel[c];
+      }
+      out.write(sums);
+    }
+  }
+}
+
 /// Turn blocks of `block` x `block` pixels into channels, (block dy + dx) channels + c.
 ///
 /// A block of rows is stored while the one before it is sent: output row -> dy -> dx -> channel
