@@ -102,8 +102,8 @@ class ClassificationOptions(RunOptions):
     program: ClassVar[str] = "cifar"
     presets: ClassVar[dict[str, Preset]] = PRESETS
 
-    net: Literal["vgg_tiny"] = "vgg_tiny"
-    """The network: six 3x3 convolutions and a dense classifier of 8 bits."""
+    net: Literal["vgg_tiny", "resnet8", "resnet20"] = "vgg_tiny"
+    """The network: six 3x3 convolutions, or residual blocks; a dense classifier of 8 bits."""
     dataset: Literal["cifar10", "mnist"] = "cifar10"
     """Which set --data holds."""
     out: Path = Path("runs/cifar")

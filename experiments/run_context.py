@@ -21,8 +21,7 @@ from mixq_jax.bits import BitsError, FixedBits, FloatBits, parse_bits
 from mixq_jax.data.dacsdc import Dataset
 from mixq_jax.data.labelled import Labelled
 from mixq_jax.model import uniform_bits
-from mixq_jax.nets import detector, vgg
-from mixq_jax.nets.baselines import QUANTISERS
+from mixq_jax.nets import classifier, detector
 from mixq_jax.spec import NetSpec
 from mixq_jax.task import score_name
 from mixq_jax.torch_file import TorchFile
@@ -48,11 +47,9 @@ class Run:
         match self.options:
             case DetectionOptions(net=net):
                 return detector(net, preset.height, preset.width, self.quantiser, preset.slim)
-            case ClassificationOptions(dataset=dataset):
-                channels = tuple(count // preset.slim for count in vgg.CHANNELS)
+            case ClassificationOptions(net=net, dataset=dataset):
                 planes = 1 if dataset == "mnist" else 3
-                quant = QUANTISERS[self.quantiser]
-                return vgg.vgg_tiny(preset.height, quant, channels, image_channels=planes)
+                return classifier(net, preset.height, self.quantiser, preset.slim, planes)
         raise AssertionError(f"no network for {type(self.options).__name__}")
 
     @cached_property

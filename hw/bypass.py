@@ -18,7 +18,7 @@ SLACK_ROWS = 2  # one that is sent and one that arrives
 def branch_rows(graph: Graph) -> BranchRows:
     """Return, for every pair of streams that meets, the rows that each FIFO must hold.
 
-    By the name of the process (`hw.dataflow`).
+    By the name of the process (`hw.fifos`).
     """
     delays, rows = image_rows(graph), {}
     for node in graph.of_type(Concat, Add):

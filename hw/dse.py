@@ -17,11 +17,9 @@ from operator import itemgetter
 from hw.bypass import BranchRows, branch_rows
 from hw.cycles import process_cycles
 from hw.dataflow import (
-    default_depth,
     follower_processes,
     input_processes,
     layer_processes,
-    output_words,
 )
 from hw.design import Design, DesignError, Folding, LayerDesign
 from hw.design_verify import (
@@ -31,6 +29,7 @@ from hw.design_verify import (
     window_channels,
 )
 from hw.device import Device, dsp
+from hw.fifos import default_depth, output_words
 from hw.ir import Graph, TensorType
 from hw.ir_verify import infer
 from hw.lower import lower

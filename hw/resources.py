@@ -9,10 +9,11 @@ from operator import add
 import numpy as np
 
 from hw.bypass import BranchRows
-from hw.dataflow import build, default_depth, layout
+from hw.dataflow import build, layout
 from hw.design import Design, DesignError, LayerDesign
 from hw.design_verify import plan_fits
 from hw.device import Device, Dsp, dsp
+from hw.fifos import default_depth
 from hw.intmath import ceil_div
 from hw.ir import Conv, Graph, TensorType
 from hw.ir_verify import infer

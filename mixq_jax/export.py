@@ -8,17 +8,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from hw.intmath import activation_range
-from hw.ir import Concat, Conv, Graph, Input, MaxPool, Node, Output, Reorg, Requant, WeightFormat
+from hw.ir import (
+    Add,
+    Concat,
+    Conv,
+    Graph,
+    Input,
+    MaxPool,
+    Node,
+    Output,
+    Reorg,
+    Requant,
+    WeightFormat,
+)
 from hw.ir_verify import DSP_PORTS, SUM_BITS, mul_port_bits, verify
 from mixq_jax import quant
 from mixq_jax.bits import WIDTHS, FixedBits
 from mixq_jax.integer import F32_EXACT, requant_table
-from mixq_jax.model import HALF_CODE_BITS, IntegerBits, check_bits
+from mixq_jax.model import HALF_CODE_BITS, CodeFormat, IntegerBits, check_bits
 from mixq_jax.norm import EPS
 from mixq_jax.spec import (
     INPUT,
+    AddSpec,
     ConcatSpec,
     ConvSpec,
+    Grid,
     NetSpec,
     PoolSpec,
     ReorgSpec,
@@ -37,10 +51,11 @@ def to_graph(spec: NetSpec, bits: FixedBits, variables: Mapping | None = None) -
     """Return the integer network of `spec` at `bits`; shape-only without `variables`.
 
     Batch norm and the consumer's activation step become one Requant for each layer and width at
-    which its result is read:
-    with m = gamma s_in s_w / (sigma s_out) and b = (beta - gamma mu / sigma) / s_out,
-    mul = round(m 2^T), bias = round(b 2^T), T the largest shift that keeps the DSP rule. Raises
-    ExportError for parameters that are not finite or do not fit.
+    which its result is read: with m = gamma s_in s_w / (sigma s_out) and
+    b = (beta - gamma mu / sigma) / s_out, mul = round(m 2^T), bias = round(b 2^T), T the largest
+    shift that keeps the DSP rule. An operand of a sum that may be negative has the zero point
+    2^(bits-1) in b, taken back behind it. Raises ExportError for parameters that are not finite or
+    do not fit.
     """
     folder = _fold(spec, bits, variables)
     scale = (
@@ -95,8 +110,8 @@ class _Folder:
         self.shapes = infer_shapes(spec)
         self.order = {layer.name: index for index, layer in enumerate(spec.convs)}
         self.steps: dict[str, np.float32] = {}
-        self.requants: dict[tuple[str, int], Requant] = {}  # (layer, width of its codes)
-        self.codes: dict[tuple[str, int], str] = {}  # (layer, width) -> node of its codes
+        self.requants: dict[tuple[str, CodeFormat], Requant] = {}
+        self.codes: dict[tuple[str, CodeFormat], str] = {}  # -> node of the codes
         first = next(layer for layer in spec.convs if spec.reads_image(layer))
         image = Input(INPUT, spec.height, spec.width, spec.channels, self.width(first, 1))
         self.nodes: list[Node] = [image]
@@ -117,7 +132,7 @@ class _Folder:
         return self.act_step(self.spec[name]) * float(self.steps[name])
 
     def add_conv(self, layer: ConvSpec) -> None:
-        source = self._codes(layer.source, layer)
+        source = self._input(layer)
         channels = self.shapes[layer.source][2]
         weights = bias = None
         if self.variables is not None:
@@ -139,30 +154,47 @@ class _Folder:
             )
         )
 
-    def _codes(self, name: str, consumer: ConvSpec) -> str:
-        """Append what turns the result of `name` into codes of `consumer`; return its node."""
-        if name == INPUT:
-            self._check_image(consumer)
+    def _input(self, layer: ConvSpec) -> str:
+        """Append what makes the codes that `layer` reads; return their node."""
+        if self.spec.reads_image(layer):
+            self._check_image(layer)
             return INPUT
-        width = self.width(consumer, 1)
-        if (name, width) in self.codes:
-            return self.codes[name, width]
+        return self._codes(layer.source, self.width(layer, 1), layer.name)
+
+    def _codes(self, name: str, wanted: CodeFormat, reader: str) -> str:
+        """Append what turns the result of `name` into the codes `reader` wants; return the node."""
+        if (name, wanted) in self.codes:
+            return self.codes[name, wanted]
         layer = self.spec[name]
         match layer:
             case ConvSpec():
-                node = self.requants[name, width] = self._requant(layer, consumer)
+                node = self.requants[name, wanted] = self._requant(layer, wanted, reader)
+            case AddSpec():
+                self._add_sum(layer)
+                node = self.requants[name, wanted] = self._requant_sum(layer, wanted, reader)
             case PoolSpec():
-                source = self._codes(layer.source, consumer)
-                node = MaxPool(self._name(layer.name, consumer), source)
+                source = self._codes(layer.source, wanted, reader)
+                node = MaxPool(self._name(layer.name, reader), source)
             case ReorgSpec():
-                source = self._codes(layer.source, consumer)
-                node = Reorg(self._name(layer.name, consumer), source, layer.block)
+                source = self._codes(layer.source, wanted, reader)
+                node = Reorg(self._name(layer.name, reader), source, layer.block)
             case ConcatSpec():
-                sources = tuple(self._codes(source, consumer) for source in layer.sources)
-                node = Concat(self._name(layer.name, consumer), sources)
+                sources = tuple(self._codes(source, wanted, reader) for source in layer.sources)
+                node = Concat(self._name(layer.name, reader), sources)
         self.nodes.append(node)
-        self.codes[name, width] = node.name
+        self.codes[name, wanted] = node.name
         return node.name
+
+    def _add_sum(self, layer: AddSpec) -> None:
+        """Append the sum itself, once for all that read it."""
+        if layer.name in self.bounds:
+            return
+        pairs = zip(layer.sources, layer.grids, strict=True)
+        sources = tuple(self._codes(name, grid, layer.name) for name, grid in pairs)
+        self.nodes.append(Add(layer.name, sources))
+        top = sum(grid.hi - grid.lo for grid in layer.grids)
+        channels = self.shapes[layer.name][2]
+        self.bounds[layer.name] = np.zeros(channels, np.int64), np.full(channels, top)
 
     def _check_image(self, consumer: ConvSpec) -> None:
         width = self.width(consumer, 1)
@@ -172,26 +204,51 @@ class _Folder:
                 f"{self.nodes[0].bits}; choose one width for both"
             )
 
-    def _name(self, name: str, consumer: ConvSpec) -> str:
-        """Return `name`, or if an earlier consumer took it, a name with the consumer's."""
+    def _name(self, name: str, reader: str) -> str:
+        """Return `name`, or if an earlier reader took it, a name with the reader's."""
         taken = {node.name for node in self.nodes}
-        return f"{name}_for_{consumer.name}" if name in taken else name
+        return f"{name}_for_{reader}" if name in taken else name
 
-    def _requant(self, layer: ConvSpec, consumer: ConvSpec) -> Requant:
-        name, width = self._name(f"{layer.name}_quant", consumer), self.width(consumer, 1)
+    def _format(self, wanted: CodeFormat) -> tuple[int, float, int]:
+        """Return bits, step and zero point of codes."""
+        match wanted:
+            case Grid(bits=bits, step=step, lo=lo):
+                return bits, step, -lo
+            case width:
+                return width, quant.ACT_STEPS[self.spec.quant.act_steps][WIDTHS.index(width)], 0
+
+    def _requant(self, layer: ConvSpec, wanted: CodeFormat, reader: str) -> Requant:
+        name, (bits, out_step, zero) = (
+            self._name(f"{layer.name}_quant", reader),
+            self._format(wanted),
+        )
         if self.variables is None:
-            return Requant(name, layer.name, width)
+            return Requant(name, layer.name, bits)
         stats = self.variables["batch_stats"][layer.name]
         mean, var = (np.asarray(v, np.float64) for v in stats)
         slope = self._param(layer, "gamma") / np.sqrt(var + EPS)
-        out_step = self.act_step(consumer)
         mul = slope * self.acc_scale(layer.name) / out_step
-        bias = (self._param(layer, "beta") - slope * mean) / out_step
+        bias = (self._param(layer, "beta") - slope * mean) / out_step + zero
         shift = self._shift(layer, mul, bias)
         scaled = (self._round(layer, np.ldexp(v, shift)) for v in (mul, bias))
-        return Requant(name, layer.name, width, shift, *scaled)
+        return Requant(name, layer.name, bits, shift, *scaled)
 
-    def _shift(self, layer: ConvSpec, mul: np.ndarray, bias: np.ndarray) -> int:
+    def _requant_sum(self, layer: AddSpec, wanted: CodeFormat, reader: str) -> Requant:
+        """Return what reads a sum: value = step (sum - the zero points of both operands)."""
+        name, (bits, out_step, zero) = (
+            self._name(f"{layer.name}_quant", reader),
+            self._format(wanted),
+        )
+        if self.variables is None:
+            return Requant(name, layer.name, bits)
+        ratio = layer.step / out_step
+        mul = np.full(self.shapes[layer.name][2], ratio)
+        bias = ratio * sum(grid.lo for grid in layer.grids) + zero + np.zeros_like(mul)
+        shift = 0 if ratio.is_integer() else self._shift(layer, mul, bias)
+        scaled = (self._round(layer, np.ldexp(v, shift)) for v in (mul, bias))
+        return Requant(name, layer.name, bits, shift, *scaled)
+
+    def _shift(self, layer: ConvSpec | AddSpec, mul: np.ndarray, bias: np.ndarray) -> int:
         """Return the largest shift for which multiplier and sum keep the DSP rule."""
         lo, hi = self.bounds[layer.name]
         reach = np.maximum(-lo, hi)
@@ -229,7 +286,7 @@ class _Folder:
     def _param(self, layer: ConvSpec, kind: str) -> np.ndarray:
         return np.asarray(self.variables["params"][f"{layer.name}_{kind}"], np.float64)
 
-    def _round(self, layer: ConvSpec, values: np.ndarray) -> np.ndarray:
+    def _round(self, layer: ConvSpec | AddSpec, values: np.ndarray) -> np.ndarray:
         if not np.isfinite(values).all():
             raise ExportError(f"layer '{layer.name}': parameters are not finite; train it again")
         return np.rint(values).astype(np.int64)

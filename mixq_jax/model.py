@@ -32,8 +32,10 @@ from mixq_jax.norm import BatchStats, affine, batch_norm, update
 from mixq_jax.pool import max_pool, space_to_depth
 from mixq_jax.spec import (
     INPUT,
+    AddSpec,
     ConcatSpec,
     ConvSpec,
+    Grid,
     NetSpec,
     PoolSpec,
     ReorgSpec,
@@ -41,18 +43,21 @@ from mixq_jax.spec import (
     infer_shapes,
 )
 
+CodeFormat = int | Grid  # activation width of a convolution, or codes of an operand of a sum
+
 
 class IntegerBits(NamedTuple):
     """Fixed widths plus the integer requantisers of an exported graph.
 
-    `steps[layer]` is the weight step that export took; `tables[(layer, width)]` replaces its batch
-    norm and the quantiser of that width behind it. Layers of `wide` have sums that float32 does not
-    hold: their codes are convolved in two halves. Close over it, it is not a jit argument.
+    `steps[layer]` is the weight step that export took; `tables[(layer, format)]` replaces its batch
+    norm and the quantiser behind it: that of a width, or of an operand of a sum. Layers of `wide`
+    have sums that float32 does not hold: their codes are convolved in two halves. Close over it, it
+    is not a jit argument.
     """
 
     bits: FixedBits
     steps: dict[str, float]
-    tables: dict[tuple[str, int], RequantTable]
+    tables: dict[tuple[str, CodeFormat], RequantTable]
     wide: frozenset[str] = frozenset()
 
 
@@ -68,15 +73,15 @@ class Scaled(NamedTuple):
 
 
 class Value(NamedTuple):
-    """Pre-activations `y`, or in integer mode a function: width -> codes."""
+    """Pre-activations `y`, or in integer mode a function: format -> codes."""
 
     y: Array | None
-    codes: Callable[[int], Array] | None = None
+    codes: Callable[[CodeFormat], Array] | None = None
 
     def map(self, function: Callable[[Array], Array]) -> "Value":
         if self.codes is None:
             return Value(function(self.y))
-        return Value(None, lambda width: function(self.codes(width)))
+        return Value(None, lambda wanted: function(self.codes(wanted)))
 
 
 class Network(nn.Module):
@@ -105,6 +110,8 @@ class Network(nn.Module):
                     values[layer.name] = values[layer.source].map(reorg)
                 case ConcatSpec():
                     values[layer.name] = _concat([values[name] for name in layer.sources])
+                case AddSpec():
+                    values[layer.name] = _add(layer, *(values[n] for n in layer.sources), bits)
         return values[spec.output.name].y
 
     def _conv(
@@ -128,7 +135,7 @@ class Network(nn.Module):
             y = y + self.param(f"{name}_bias", nn.initializers.zeros, (layer.out_channels,))
         if isinstance(bits, IntegerBits) and name != spec.output.name:
             integers = acc.astype(jnp.int32)
-            return Value(None, lambda width: requantise(integers, bits.tables[name, width]))
+            return Value(None, lambda wanted: requantise(integers, bits.tables[name, wanted]))
         return Value(y)
 
     def _norm(self, layer: ConvSpec, acc: Array, scale: Array, train: bool) -> Array:
@@ -159,7 +166,20 @@ def _convolve_halves(codes: Array, weights: Array, stride: int, groups: int) -> 
 def _concat(values: list[Value]) -> Value:
     if values[0].codes is None:
         return Value(jnp.concatenate([value.y for value in values], -1))
-    return Value(None, lambda width: jnp.concatenate([v.codes(width) for v in values], -1))
+    return Value(None, lambda wanted: jnp.concatenate([v.codes(wanted) for v in values], -1))
+
+
+def _add(layer: AddSpec, first: Value, second: Value, bits: Bits) -> Value:
+    pairs = list(zip((first, second), layer.grids, strict=True))
+    match bits:
+        case FloatBits():
+            return Value(sum(jax.nn.relu(v.y) if grid.rectified else v.y for v, grid in pairs))
+        case IntegerBits():
+            sums = sum(value.codes(grid) for value, grid in pairs)
+            return Value(None, lambda wanted: requantise(sums, bits.tables[layer.name, wanted]))
+        case SoftBits() | FixedBits():
+            codes = (quant.grid_code(v.y, grid.step, grid.lo, grid.hi) for v, grid in pairs)
+            return Value(sum(codes) * layer.step)
 
 
 def _constant(value: float) -> Array:

@@ -160,6 +160,23 @@ def _fixed_act_bwd(step, levels, x, g):
 fixed_act.defvjp(_fixed_act_fwd, _fixed_act_bwd)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def grid_code(x: Array, step: float, lo: int, hi: int) -> Array:
+    """Return clip(round(x / step), lo, hi), straight-through 1 / step between the clips."""
+    return jnp.clip(jnp.round(x / step), lo, hi)
+
+
+def _grid_code_fwd(x, step, lo, hi):
+    return grid_code(x, step, lo, hi), x
+
+
+def _grid_code_bwd(step, lo, hi, x, g):
+    return (jnp.where((x > step * lo) & (x < step * hi), g / step, 0.0),)
+
+
+grid_code.defvjp(_grid_code_fwd, _grid_code_bwd)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def fixed_weight(w: Array, step: Float[Array, ""], bits: int, narrow: bool) -> Array:
     """Return weight_code with the straight-through gradient 1 / step everywhere."""

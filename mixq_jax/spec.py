@@ -2,6 +2,7 @@
 """NetSpec: a network as frozen, hashable rows of data; sources are named, shapes are inferred."""
 
 from dataclasses import dataclass
+from math import frexp
 from typing import Literal
 
 
@@ -57,7 +58,48 @@ class ConcatSpec:
     sources: tuple[str, ...]
 
 
-Layer = ConvSpec | PoolSpec | ReorgSpec | ConcatSpec
+@dataclass(frozen=True)
+class Grid:
+    """Codes of one operand of a residual sum: `bits` bits of step `step`.
+
+    `rectified`: behind a ReLU, values from 0 on; otherwise both signs.
+    """
+
+    bits: int
+    step: float
+    rectified: bool
+
+    @property
+    def lo(self) -> int:
+        return 0 if self.rectified else -(1 << (self.bits - 1))
+
+    @property
+    def hi(self) -> int:
+        return self.lo + (1 << self.bits) - 1
+
+
+@dataclass(frozen=True)
+class AddSpec:
+    """Residual sum of two results, each rounded to `bits` bits of step `step` (a power of two).
+
+    `rectify` tells which of them pass a ReLU first. A sum that another one reads is a multiple of
+    the step already, so that a stream through many blocks saturates but is never rounded again.
+    """
+
+    name: str
+    sources: tuple[str, str]
+    rectify: tuple[bool, bool] = (False, True)
+    bits: int = 8
+    step: float = 2.0**-4
+
+    @property
+    def grids(self) -> tuple[Grid, Grid]:
+        """The codes of both operands."""
+        first, second = (Grid(self.bits, self.step, rectified) for rectified in self.rectify)
+        return first, second
+
+
+Layer = ConvSpec | PoolSpec | ReorgSpec | ConcatSpec | AddSpec
 
 
 @dataclass(frozen=True)
@@ -107,6 +149,7 @@ class QuantSpec:
 
 
 INPUT = "image"
+MAX_SUM_BITS = 16  # of an operand of a sum: what a Requant makes
 OURS = QuantSpec()
 
 
@@ -168,7 +211,7 @@ class NetSpec:
 
 def layer_sources(layer: Layer) -> tuple[str, ...]:
     """Return the names that `layer` reads."""
-    return layer.sources if isinstance(layer, ConcatSpec) else (layer.source,)
+    return layer.sources if isinstance(layer, ConcatSpec | AddSpec) else (layer.source,)
 
 
 def _check_roles(spec: NetSpec) -> None:
@@ -179,6 +222,8 @@ def _check_roles(spec: NetSpec) -> None:
             raise SpecError(f"layer '{layer.name}' reads the image; only convolutions quantise it")
         if layer.name not in read and layer is not spec.output:
             raise SpecError(f"layer '{layer.name}' is read by no layer; remove it or connect it")
+        if isinstance(layer, AddSpec):
+            _check_sum(layer)
     if not spec.convs or spec.convs[-1] is not spec.output:
         raise SpecError(f"network '{spec.name}' must end with a convolution, its head")
     if spec.output.out_channels != spec.head.channels:
@@ -196,6 +241,18 @@ def _check_head(spec: NetSpec, shape: tuple[int, int, int]) -> None:
             f"network '{spec.name}' ends on a {shape[0]}x{shape[1]} map; a classifier needs 1x1 "
             "(flatten with ReorgSpec, then a 1x1 convolution)"
         )
+
+
+def _check_sum(layer: AddSpec) -> None:
+    if len(layer.sources) != 2 or len(layer.rectify) != 2 or len(set(layer.sources)) == 1:
+        raise SpecError(
+            f"layer '{layer.name}': sources {layer.sources}, rectify {layer.rectify}; a sum has "
+            "two different sources"
+        )
+    if not 2 <= layer.bits <= MAX_SUM_BITS:
+        raise SpecError(f"layer '{layer.name}': bits {layer.bits} must be in 2..{MAX_SUM_BITS}")
+    if layer.step <= 0 or frexp(layer.step)[0] != 0.5:
+        raise SpecError(f"layer '{layer.name}': step {layer.step} must be a power of two")
 
 
 def _check_conv(layer: ConvSpec, hidden: bool) -> None:
@@ -254,3 +311,7 @@ def _infer_layer(layer: Layer, inputs: list[tuple[int, int, int]]) -> tuple[int,
             if len({shape[:2] for shape in inputs}) != 1:
                 raise SpecError(f"layer '{layer.name}': sources differ in size: {inputs}")
             return height, width, sum(shape[2] for shape in inputs)
+        case AddSpec():
+            if inputs[0] != inputs[1]:
+                raise SpecError(f"layer '{layer.name}': sources differ in shape: {inputs}")
+            return inputs[0]

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detectors by the name that users type, with the quantisers of whoever trained them."""
+"""Networks by the name that users type, with the quantisers of whoever trained them."""
 
 from dataclasses import replace
 from functools import partial
 
+from mixq_jax.nets import resnet as res
 from mixq_jax.nets import skynet as sky
 from mixq_jax.nets import ultranet as ultra
+from mixq_jax.nets import vgg
 from mixq_jax.nets.baselines import QUANTISERS
 from mixq_jax.spec import NetSpec
 
@@ -14,6 +16,11 @@ NETS = {
     "ultranet_bypass": (ultra.ultranet_bypass, ultra.CHANNELS),
     "skynet": (sky.skynet, sky.CHANNELS),
     "skynet_k5": (partial(sky.skynet, kernel=5), sky.CHANNELS),
+}
+CLASSIFIERS = {
+    "vgg_tiny": (vgg.vgg_tiny, vgg.CHANNELS),
+    "resnet8": (partial(res.resnet, 8), res.CHANNELS),
+    "resnet20": (partial(res.resnet, 20), res.CHANNELS),
 }
 
 
@@ -28,3 +35,12 @@ def detector(name: str, height: int, width: int, quantiser: str = "ours", slim: 
     if quantiser == "contest":
         return replace(spec, head=replace(spec.head, score="logit"))
     return spec
+
+
+def classifier(
+    name: str, side: int, quantiser: str = "ours", slim: int = 1, image_channels: int = 3
+) -> NetSpec:
+    """Return the network `name` of `CLASSIFIERS` for square images, channels divided by `slim`."""
+    build, channels = CLASSIFIERS[name]
+    channels = tuple(count // slim for count in channels)
+    return build(side, QUANTISERS[quantiser], channels, image_channels=image_channels)

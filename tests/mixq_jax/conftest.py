@@ -14,7 +14,7 @@ import pytest
 
 from mixq_jax import model
 from mixq_jax.nets import ultranet
-from mixq_jax.spec import ConcatSpec, ConvSpec, DetectHead, NetSpec, PoolSpec, ReorgSpec
+from mixq_jax.spec import AddSpec, ConcatSpec, ConvSpec, DetectHead, NetSpec, PoolSpec, ReorgSpec
 
 HEAD = DetectHead(anchors=1, anchor_pixels=4.0)
 
@@ -64,6 +64,26 @@ def bypass_spec() -> NetSpec:
         ConvSpec("conv5", "ends", HEAD.channels, kernel=3, norm=False, bias=True),
     )
     return NetSpec("bypass", 16, 24, 3, layers, HEAD)
+
+
+@pytest.fixture(scope="session")
+def residual_spec() -> NetSpec:
+    """Sums of both kinds, around one layer, with a strided shortcut and of pooled maps."""
+    layers = (
+        ConvSpec("stem", "image", 4),
+        ConvSpec("conv0", "stem", 4),
+        AddSpec("sum0", ("conv0", "stem")),
+        ConvSpec("conv1", "sum0", 4, kernel=1),
+        AddSpec("sum1", ("sum0", "conv1"), (True, False)),
+        ConvSpec("conv2", "sum1", 6, stride=2),
+        ConvSpec("short", "sum1", 6, kernel=1, stride=2),
+        AddSpec("sum2", ("conv2", "short"), (False, False), bits=6, step=2.0**-3),
+        PoolSpec("pool", "sum2"),
+        ConvSpec("conv3", "pool", 6, kernel=1),
+        AddSpec("sum3", ("pool", "conv3"), (False, True)),
+        ConvSpec("head", "sum3", HEAD.channels, kernel=1, norm=False, bias=True),
+    )
+    return NetSpec("residual", 8, 12, 3, layers, HEAD)
 
 
 @pytest.fixture(scope="session")

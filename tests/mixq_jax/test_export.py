@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hw.execute import run
-from hw.ir import Concat, Conv, MaxPool, Reorg, Requant
+from hw.ir import Add, Concat, Conv, MaxPool, Reorg, Requant
 from hw.ir_verify import requant_fits_dsp, verify
 from mixq_jax import model, quant
 from mixq_jax.bits import WIDTHS, BitsError, FixedBits
@@ -27,7 +27,10 @@ def random_bits(spec, seed: int) -> FixedBits:
     return FixedBits(*(tuple(rng.choice(WIDTHS, len(spec.convs)).tolist()) for _ in range(2)))
 
 
-@pytest.fixture(params=[(name, seed) for name in SPECS for seed in (0, 1)], ids=str)
+CASES = [*((name, seed) for name in SPECS for seed in (0, 1)), ("residual", 0)]
+
+
+@pytest.fixture(params=CASES, ids=str)
 def exported(request, random_variables):
     """Return (spec, bits, variables, graph) of a network at random widths."""
     name, seed = request.param
@@ -77,14 +80,15 @@ def test_jitted_executor_equals_execution(exported, random_images):
 
 
 def requants(exported):
-    """Yield (spec, bits, variables, producer, consumer, node) of every requantiser."""
+    """Yield (spec, bits, variables, producer, consumer, node) of requantisers between layers."""
     spec, bits, variables, graph = exported
     order = {layer.name: index for index, layer in enumerate(spec.convs)}
     for node in graph.of_type(Requant):
         consumer = graph.consumers(node.name)
-        while not isinstance(consumer[0], Conv):
+        while not isinstance(consumer[0], Conv | Add):
             consumer = graph.consumers(consumer[0].name)
-        yield spec, bits, variables, order[node.source], order[consumer[0].name], node
+        if node.source in order and consumer[0].name in order:  # neither end is a sum
+            yield spec, bits, variables, order[node.source], order[consumer[0].name], node
 
 
 def folded(spec, bits, variables, producer: int, consumer: int) -> tuple[np.ndarray, np.ndarray]:

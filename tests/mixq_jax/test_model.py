@@ -47,7 +47,9 @@ def assert_same_bits(first, second) -> None:
         assert np.array_equal(a, b), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize(("name", "cases"), [("small", 5), ("chain", 1), ("bypass", 2)])
+@pytest.mark.parametrize(
+    ("name", "cases"), [("small", 5), ("chain", 1), ("bypass", 2), ("residual", 1)]
+)
 def test_one_hot_widths_equal_fixed_widths_bit_for_bit(
     request, random_variables, random_images, name, cases
 ):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mixq_jax.spec import (
+    AddSpec,
     ClassifyHead,
     ConcatSpec,
     ConvSpec,
@@ -24,6 +25,8 @@ from mixq_jax.spec import (
 HEAD = DetectHead(anchors=1)
 FIRST = ConvSpec("first", "image", 4)
 LAST = ConvSpec("last", "first", 6, kernel=1, norm=False, bias=True)
+SECOND = ConvSpec("second", "first", 4)
+BEHIND_SUM = replace(LAST, source="sum")
 
 
 def net(*layers, height=8, width=12) -> NetSpec:
@@ -148,6 +151,32 @@ REFUSED = [
             replace(LAST, source="join"),
         ),
         "layer 'join': sources differ in size: [(8, 12, 4), (4, 6, 4)]",
+    ),
+    (
+        (FIRST, PoolSpec("pool", "first"), AddSpec("sum", ("first", "pool")), BEHIND_SUM),
+        "layer 'sum': sources differ in shape: [(8, 12, 4), (4, 6, 4)]",
+    ),
+    (
+        (FIRST, AddSpec("sum", ("first", "image")), BEHIND_SUM),
+        "layer 'sum' reads the image; only convolutions quantise it",
+    ),
+    (
+        (FIRST, AddSpec("sum", ("first", "first")), BEHIND_SUM),
+        "layer 'sum': sources ('first', 'first'), rectify (False, True); a sum has two different "
+        "sources",
+    ),
+    *(
+        (
+            (FIRST, SECOND, AddSpec("sum", ("first", "second"), **given), BEHIND_SUM),
+            f"layer 'sum': {message}",
+        )
+        for given, message in (
+            ({"bits": 1}, "bits 1 must be in 2..16"),
+            ({"bits": 17}, "bits 17 must be in 2..16"),
+            ({"step": 0.3}, "step 0.3 must be a power of two"),
+            ({"step": 0.0}, "step 0.0 must be a power of two"),
+            ({"step": -0.5}, "step -0.5 must be a power of two"),
+        )
     ),
 ]
 
