@@ -5,39 +5,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from experiments.options import Preset, RunOptions
+from experiments.options import DEMO, SMOKE, Preset, RunOptions
 
 EPOCH = 391  # steps of 128 images over the 50 000 of CIFAR-10
 
 PRESETS = {
     # Everything real but tiny: seconds a stage.
     "smoke": Preset(
+        **SMOKE,
         height=32,
         width=32,
         slim=8,
         train_frames=512,
         test_frames=128,
-        search_steps=12,
         search_batch=16,
-        train_steps=20,
         train_batch=16,
-        optimiser="adam",
-        learning_rate=2e-3,
-        alpha_learning_rate=0.05,
-        alpha_warmup_steps=2,
-        bias_warmup_steps=0,
         augment="crop",
-        relaxation="softmax",
-        tau_first=1.0,
-        tau_last=0.5,
         lam=1e-4,
-        quantiser="ours",
-        warm_start=True,
         csim_frames=4,
-        chunk=4,
     ),
     # Half the channels, a few epochs: tens of minutes on two cores.
     "demo": Preset(
+        **DEMO,
         height=32,
         width=32,
         slim=2,
@@ -47,18 +36,9 @@ PRESETS = {
         search_batch=128,
         train_steps=8 * EPOCH,
         train_batch=128,
-        optimiser="adam",
         learning_rate=4e-3,
-        alpha_learning_rate=0.02,
-        alpha_warmup_steps=100,
-        bias_warmup_steps=0,
         augment="crop",
-        relaxation="gumbel",
-        tau_first=2.0,
-        tau_last=0.3,
         lam=1e-4,
-        quantiser="ours",
-        warm_start=True,
         csim_frames=16,
     ),
     # The published recipe: 40 epochs of search, 200 of training, SGD, cd = 3e-5.

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 
 class OptionError(ValueError):
@@ -51,6 +51,29 @@ class Preset:
     alpha_final_factor: float = 0.1
 
 
+# What the short presets of all programs have in common. Adam, because hundreds of steps are too few
+# for the published SGD.
+_SHORT = {"optimiser": "adam", "bias_warmup_steps": 0, "quantiser": "ours", "warm_start": True}
+SMOKE: dict[str, Any] = _SHORT | {
+    "search_steps": 12,
+    "train_steps": 20,
+    "learning_rate": 2e-3,
+    "alpha_learning_rate": 0.05,
+    "alpha_warmup_steps": 2,
+    "relaxation": "softmax",
+    "tau_first": 1.0,
+    "tau_last": 0.5,
+    "chunk": 4,
+}
+DEMO: dict[str, Any] = _SHORT | {
+    "alpha_learning_rate": 0.02,
+    "alpha_warmup_steps": 100,
+    "relaxation": "gumbel",
+    "tau_first": 2.0,
+    "tau_last": 0.3,
+}
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """Options of every program and stage. Left-out values come from the preset.
@@ -62,7 +85,8 @@ class RunOptions:
     presets: ClassVar[dict[str, Preset]]
 
     preset: str = "demo"
-    """smoke (a minute), demo (minutes), paper (the published recipe)."""
+    """smoke (a minute), demo (minutes), paper (the published recipe); full (detectors: tens of
+    minutes, at the published size)."""
     out: Path = Path("runs/out")
     """Folder of the run: checkpoints, metrics, graph/, hls/, report.json, report.html."""
     data: Path | None = None

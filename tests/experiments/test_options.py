@@ -92,7 +92,7 @@ def test_presets_can_run(preset):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"preset": "huge"}, "--preset huge: unknown; choose smoke, demo, paper"),
+        ({"preset": "huge"}, "--preset huge: unknown; choose smoke, demo, full, paper"),
         ({"tau_first": 0.0}, "--tau-first 0.0: must be in 0.001..1000"),
         ({"tau_last": -0.5}, "--tau-last -0.5: must be in 0.001..1000"),
         ({"search_steps": 0}, "--search-steps 0: must be in 1..1073741824"),

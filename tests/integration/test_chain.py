@@ -207,7 +207,7 @@ def test_empty_search_result_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--preset", "huge"), "--preset huge: unknown; choose smoke, demo, paper"),
+        (("--preset", "huge"), "--preset huge: unknown; choose smoke, demo, full, paper"),
         (("--device", "xc9"), "unknown device 'xc9'; known: "),
         (
             ("--wbits", "44", "--abits", "84"),
