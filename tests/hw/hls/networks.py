@@ -132,7 +132,7 @@ def _simulate(
     plan: BuildPlan, graph: Graph, frames: np.ndarray, command: list[str], folder: Path
 ) -> dict[str, np.ndarray]:
     first, last = plan.pipeline.processes[0], plan.pipeline.processes[-1]
-    beats = run_binary(command, pack_frames(first, frames), folder)
+    beats = run_binary(command, [pack_frames(first, frames)], [folder])
     values = decode_taps(plan.pipeline, graph, folder)
     return values | {graph.output.name: unpack_results(last, beats)}
 

@@ -141,22 +141,30 @@ def tiny() -> tuple[Design, np.ndarray]:
     return design, random_frames(design.graph, 3, seed=1)
 
 
-def test_run_returns_the_outputs(tiny):
-    design, frames = tiny
-    result = csim.run(emit(design), frames, frames_per_call=2)
-    assert result.outputs.dtype == np.int64
-    assert np.array_equal(result.outputs, execute(design.graph, frames))
-    assert result.seconds_compile > 0
-    assert result.seconds_run > 0
+def test_run_returns_the_outputs(tiny, tmp_path, monkeypatch):
+    """However many processes and starts of the accelerator the frames are spread over."""
+    design, _ = tiny
+    plan, frames = emit(design), random_frames(design.graph, 7, seed=2)
+    program = csim.compile_plan(plan, tmp_path)
+    monkeypatch.setattr(csim, "compile_plan", lambda *_: program)
+    expected = execute(design.graph, frames)
+    for count, frames_per_call, workers in ((7, None, 1), (7, 2, 3), (7, 1, 50), (1, None, 3)):
+        result = csim.run(plan, frames[:count], frames_per_call, workers)
+        assert result.outputs.dtype == np.int64
+        assert np.array_equal(result.outputs, expected[:count])
+        assert result.seconds_compile > 0
+        assert result.seconds_run > 0
 
 
 def test_compare_names_the_first_mismatch(tiny):
-    design, frames = tiny
+    """Frames are shared by two processes; integers of all of them are compared."""
+    design, _ = tiny
+    frames = random_frames(design.graph, 5, seed=3)
     head = design.graph["conv2"]
     bias = head.bias.copy()
     bias[1] += 1
     other = design.graph.with_node(replace(head, bias=bias))
-    comparison = csim.compare(other, design, frames)
+    comparison = csim.compare(other, design, frames, workers=2)
     expected = run(design.graph, frames)
     assert comparison.values == sum(values.size for values in expected.values())
     assert comparison.mismatches == 2 * expected["conv2"].size // 2  # the head and the output
