@@ -130,7 +130,12 @@ def count(plan: BuildPlan, frames: np.ndarray) -> Counts:
     """
     with tempfile.TemporaryDirectory(prefix="mixq_") as scratch:
         _, (folder,) = _simulate(plan, frames, Path(scratch), ("MIXQ_COUNT",), None, workers=1)
-        lines = Path(folder, "counts.txt").read_text().splitlines()
+        return read_counts(folder)
+
+
+def read_counts(folder: Path) -> Counts:
+    """Return what a program compiled with MIXQ_COUNT left in `folder`."""
+    lines = Path(folder, "counts.txt").read_text().splitlines()
     totals: Counter[tuple[str, str]] = Counter()
     for kind, name, number in map(str.split, lines):
         totals[kind, name] += int(number)

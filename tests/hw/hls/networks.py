@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from hw.design import Design, DesignError, Folding, LayerDesign
 from hw.design_verify import check_layer, check_plan, in_parallel
@@ -66,6 +68,25 @@ def branched_design() -> Design:
     )
     graph = with_parameters(Graph("branched", nodes), 3)
     return map_graph(graph, (Folding(2, 3, 3, 2), Folding(1, 2, 1, 1), Folding(2, 4, 1, 1)))
+
+
+def draw_designs(designs: st.SearchStrategy[Design], count: int) -> list[Design]:
+    """Let hypothesis draw `count` designs, the first of them the simplest."""
+    drawn = []
+
+    @settings(
+        max_examples=count,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+        database=None,
+        derandomize=True,
+    )
+    @given(designs)
+    def collect(design):
+        drawn.append(design)
+
+    collect()
+    return drawn
 
 
 def map_graph(graph: Graph, foldings: Sequence[Folding]) -> Design:

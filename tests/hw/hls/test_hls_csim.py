@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from hw.cycles import process_cycles
@@ -18,6 +17,7 @@ from hw.ir import Conv, Graph, Input, MaxPool, Output, Requant, WeightFormat
 from hw.pipeline import Window
 from tests.hw.hls.networks import (
     branched_design,
+    draw_designs,
     map_graph,
     random_frames,
     simulate_all,
@@ -32,23 +32,7 @@ def with_seed(graph: Graph) -> Graph:
     return with_parameters(graph, seed=len(graph.nodes))
 
 
-def draw_designs(count: int) -> list[Design]:
-    """Let hypothesis draw `count` designs; all of them go into one program."""
-    designs = []
-
-    @settings(
-        max_examples=count,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
-        database=None,
-        derandomize=True,
-    )
-    @given(chain_design(st.one_of(small_graph(), branched_graph().map(with_seed))))
-    def collect(design):
-        designs.append(design)
-
-    collect()
-    return designs
+RANDOM_DESIGNS = chain_design(st.one_of(small_graph(), branched_graph().map(with_seed)))
 
 
 def assert_equal(designs: list[Design], scratch: Path) -> None:
@@ -62,13 +46,13 @@ def assert_equal(designs: list[Design], scratch: Path) -> None:
 
 
 def test_random_designs(tmp_path):
-    assert_equal(draw_designs(3), tmp_path)
+    assert_equal(draw_designs(RANDOM_DESIGNS, 3), tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", range(5))
 def test_many_random_designs(batch, tmp_path):
-    assert_equal(draw_designs(100)[batch::5], tmp_path)
+    assert_equal(draw_designs(RANDOM_DESIGNS, 100)[batch::5], tmp_path)
 
 
 def corner_designs() -> list[Design]:
