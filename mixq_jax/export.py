@@ -117,6 +117,11 @@ class _Folder:
         return self.act_step(self.spec[name]) * float(self.steps[name])
 
     def add_conv(self, layer: ConvSpec) -> None:
+        if layer.pooled:
+            raise ExportError(
+                f"layer '{layer.name}' of '{self.spec.name}' is pooled before its norm; the "
+                "accelerator pools codes, so take the network that pools behind the norm"
+            )
         source = self._codes(layer.source, layer)
         channels = self.shapes[layer.source][2]
         weights = bias = None

@@ -122,6 +122,7 @@ class Network(nn.Module):
         else:
             acc = convolve(x.hat, w.hat, layer.stride, groups)
         self.sow("intermediates", f"{name}_acc", acc)
+        acc = max_pool(acc) if layer.pooled else acc
         scale = x.scale * w.scale
         y = self._norm(layer, acc, scale, train) if layer.norm else acc * scale
         if layer.bias:

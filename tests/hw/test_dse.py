@@ -130,7 +130,7 @@ def test_optimum_equals_brute_force(graph, dsps):
 
 
 @settings(max_examples=12)
-@given(branched_graph(), st.integers(8, 60))
+@given(branched_graph(), st.integers(3, 60))
 def test_optimum_of_branches_equals_brute_force(graph, dsps):
     """Forks of codes and of sums, space to depth, pools, patches and concatenations."""
     check_optimum(graph, dsps)
