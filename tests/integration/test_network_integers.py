@@ -77,7 +77,9 @@ def check_executors(spec: NetSpec, seed: int) -> None:
         assert np.array_equal(got[name], values), (name, bits)
 
 
-@pytest.mark.parametrize("name", ["skynet", "vgg_tiny"])
+@pytest.mark.parametrize(  # tests of export and executor have smaller nets of every kind of layer
+    "name", ["vgg_tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in NETS)]
+)
 def test_executors_of_small_networks(name):
     check_executors(small(name), seed=1)
 
