@@ -82,7 +82,8 @@ def integer_bits(spec: NetSpec, bits: FixedBits, variables: Mapping) -> IntegerB
     tables = {pair: requant_table(node) for pair, node in folder.requants.items()}
     steps = {name: float(step) for name, step in folder.steps.items()}
     wide = frozenset(name for name, most in reach.items() if most >= F32_EXACT)
-    return IntegerBits(bits, steps, tables, wide)
+    weights = {node.name: node.weights for node in folder.nodes if isinstance(node, Conv)}
+    return IntegerBits(bits, weights, steps, tables, wide)
 
 
 def weight_codes(spec: NetSpec, kernel: np.ndarray, width: int) -> tuple[np.ndarray, np.float32]:
@@ -132,6 +133,11 @@ class _Folder:
         return self.act_step(self.spec[name]) * float(self.steps[name])
 
     def add_conv(self, layer: ConvSpec) -> None:
+        if layer.pooled:
+            raise ExportError(
+                f"layer '{layer.name}' of '{self.spec.name}' is pooled before its norm; the "
+                "accelerator pools codes, so take the network that pools behind the norm"
+            )
         source = self._input(layer)
         channels = self.shapes[layer.source][2]
         weights = bias = None

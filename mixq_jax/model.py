@@ -14,6 +14,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from mixq_jax import quant
@@ -47,15 +48,17 @@ CodeFormat = int | Grid  # activation width of a convolution, or codes of an ope
 
 
 class IntegerBits(NamedTuple):
-    """Fixed widths plus the integer requantisers of an exported graph.
+    """Fixed widths plus the integer weights and requantisers of an exported graph.
 
-    `steps[layer]` is the weight step that export took; `tables[(layer, format)]` replaces its batch
-    norm and the quantiser behind it: that of a width, or of an operand of a sum. Layers of `wide`
-    have sums that float32 does not hold: their codes are convolved in two halves. Close over it, it
-    is not a jit argument.
+    `weights[layer]` are its codes and `steps[layer]` is their step: quantised anew, a weight on the
+    edge of two codes can fall to the other one, as compilers round tanh and deviations differently.
+    `tables[(layer, format)]` replaces its batch norm and the quantiser behind it: that of a width,
+    or of an operand of a sum. Layers of `wide` have sums that float32 does not hold: their codes
+    are convolved in two halves. Close over it, it is not a jit argument.
     """
 
     bits: FixedBits
+    weights: dict[str, np.ndarray]
     steps: dict[str, float]
     tables: dict[tuple[str, CodeFormat], RequantTable]
     wide: frozenset[str] = frozenset()
@@ -129,6 +132,7 @@ class Network(nn.Module):
         else:
             acc = convolve(x.hat, w.hat, layer.stride, groups)
         self.sow("intermediates", f"{name}_acc", acc)
+        acc = max_pool(acc) if layer.pooled else acc
         scale = x.scale * w.scale
         y = self._norm(layer, acc, scale, train) if layer.norm else acc * scale
         if layer.bias:
@@ -240,6 +244,9 @@ def _quantise_input(spec: NetSpec, layer: ConvSpec, index: int, value: Value, bi
 def _quantise_weight(
     spec: NetSpec, layer: ConvSpec, index: int, kernel: Array, bits: Bits
 ) -> Scaled:
+    if isinstance(bits, IntegerBits):
+        codes = jnp.asarray(bits.weights[layer.name], jnp.float32)
+        return Scaled(codes, _constant(bits.steps[layer.name]))
     table = quant.WEIGHT_STEPS[spec.quant.weight_steps, spec.quant.narrow]
     narrow = spec.quant.narrow
     kernel, unit = quant.normalise(kernel, spec.quant.weight_steps)
@@ -250,9 +257,6 @@ def _quantise_weight(
             steps = jnp.array(table, jnp.float32) * unit
             r, scale = quant.mixture(bits.w[index], steps)
             return Scaled(quant.mix_weight(kernel, r, steps, narrow), scale)
-        case IntegerBits():
-            step = _constant(bits.steps[layer.name])
-            return Scaled(quant.weight_code(kernel, step, bits.bits.w[index], narrow), step)
         case FixedBits():
             width = bits.w[index]
             step = _constant(table[WIDTHS.index(width)]) * unit

@@ -15,7 +15,8 @@ class ConvSpec:
     """Quantised convolution: quantise input -> convolve -> batch norm (or bias).
 
     Zero padding kernel // 2. `groups` = 0 means depthwise. `fixed_bits` (w, a) takes the layer out
-    of the search.
+    of the search. `pooled`: the maximum over 2x2 blocks at stride 2 is taken before the norm, where
+    a negative gamma makes it another than PoolSpec's behind it; such a network has no integers.
     """
 
     name: str
@@ -27,6 +28,7 @@ class ConvSpec:
     norm: bool = True
     bias: bool = False
     fixed_bits: tuple[int, int] | None = None
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -296,11 +298,10 @@ def _infer_layer(layer: Layer, inputs: list[tuple[int, int, int]]) -> tuple[int,
                     f"{layer.out_channels} output channels"
                 )
             out = [(size - 1) // layer.stride + 1 for size in (height, width)]
-            return out[0], out[1], layer.out_channels
+            shape = out[0], out[1], layer.out_channels
+            return _halved(layer, *shape) if layer.pooled else shape
         case PoolSpec():
-            if height < 2 or width < 2:
-                raise SpecError(f"layer '{layer.name}': cannot pool {height}x{width} by 2")
-            return height // 2, width // 2, channels
+            return _halved(layer, height, width, channels)
         case ReorgSpec(block=block):
             if block < 1 or height % block or width % block:
                 raise SpecError(
@@ -315,3 +316,9 @@ def _infer_layer(layer: Layer, inputs: list[tuple[int, int, int]]) -> tuple[int,
             if inputs[0] != inputs[1]:
                 raise SpecError(f"layer '{layer.name}': sources differ in shape: {inputs}")
             return inputs[0]
+
+
+def _halved(layer: Layer, height: int, width: int, channels: int) -> tuple[int, int, int]:
+    if height < 2 or width < 2:
+        raise SpecError(f"layer '{layer.name}': cannot pool {height}x{width} by 2")
+    return height // 2, width // 2, channels

@@ -2,10 +2,13 @@
 """Shared fixtures: deterministic hypothesis, strict JAX, golden files, a limit on fast tests."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from hw.hls import csim, toolchain
 
 GOLDEN = Path(__file__).parent / "golden"
 FAST_LIMIT_S = 20.0  # of an unmarked test; three times what the slowest takes on two cores
@@ -50,6 +53,14 @@ def golden(update_golden):
         assert text == path.read_text(), f"{path} differs; see the diff of --update-golden"
 
     return check
+
+
+@pytest.fixture(autouse=True)
+def quick_compiler(monkeypatch, request):
+    """Compile C simulations without optimisation, but in slow tests, which run whole networks."""
+    if request.node.get_closest_marker("slow") is None:
+        quick = partial(toolchain.compile_cpp, flags=(*toolchain.FLAGS, "-O0"))
+        monkeypatch.setattr(csim, "compile_cpp", quick)
 
 
 @pytest.hookimpl(wrapper=True)

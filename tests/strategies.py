@@ -29,6 +29,7 @@ from hw.ir import (
     sources,
 )
 from hw.ir_verify import infer, mul_port_bits
+from hw.mappings import words_fit
 from hw.packing import geometry
 from hw.packing.geometry import Cut
 from hw.packing.plan import ActLane, PackPlan, WeightLane, Word
@@ -71,8 +72,13 @@ def small_graph(draw, max_layers: int = 3, max_size: int = 7) -> Graph:
 
 
 @st.composite
-def chain_design(draw, graphs: st.SearchStrategy[Graph] | None = None) -> Design:
-    """Legal designs: any plan, folding and FIFO depth that a chain allows."""
+def chain_design(
+    draw, graphs: st.SearchStrategy[Graph] | None = None, most: int | None = None
+) -> Design:
+    """Legal designs: any plan, folding and FIFO depth that a chain allows.
+
+    `most`: multipliers of an array (None: any number).
+    """
     default = st.one_of(shape_graph(), branched_graph())
     graph = draw(graphs if graphs is not None else default)
     part = device(draw(st.sampled_from(("xczu3eg", "xc7z020"))))
@@ -85,7 +91,8 @@ def chain_design(draw, graphs: st.SearchStrategy[Graph] | None = None) -> Design
     layers, parallel = [], {graph.input.name: graph.input.channels}
     for stage in chain:
         name, in_parallel = stage.conv.name, parallel[stage.feeders[0]]
-        layers.append(draw(legal_layer(stage, part.dsp_type, in_parallel, tied=tied.get(name))))
+        given = {"tied": tied.get(name), "most": most}
+        layers.append(draw(legal_layer(stage, part.dsp_type, in_parallel, **given)))
         parallel[name] = layers[-1].out_parallel
     return Design(graph, part, 250.0, tuple(layers))
 
@@ -153,11 +160,17 @@ def patches(name: str, source: str) -> tuple[Patches, ...]:
 
 @st.composite
 def legal_layer(
-    draw, stage, dsp_type: str, in_parallel: int, port_bits: int = 64, tied: int | None = None
+    draw,
+    stage,
+    dsp_type: str,
+    in_parallel: int,
+    port_bits: int = 64,
+    tied: int | None = None,
+    most: int | None = None,
 ) -> LayerDesign:
     """Any plan and folding that `stage` may have behind words of `in_parallel` channels.
 
-    `tied`: the channels of the words that it must hand on (None: any).
+    `tied`: the channels of the words that it must hand on, `most`: multipliers (None: any).
     """
     conv, source = stage.conv, stage.source
     bits = (conv.w_format.bits, source.bits)
@@ -172,15 +185,19 @@ def legal_layer(
         if plan_fits(plan, conv, source, pe)
         and (not stage.depthwise or are_multiples(pe, in_parallel))
         and tied in (None, pe * plan.groups)
+        and pe <= (most or pe)
+        and words_fit(stage, LayerDesign(conv.name, Folding(pe, 1), plan))
     ]
     plan, pe = draw(st.sampled_from(mappings))
-    simds = divisors(stage.fan_in)
-    if not stage.depthwise:
-        simds = [simd for simd in simds if are_multiples(simd, in_parallel)]
-    simd = draw(st.sampled_from(simds))
-    kernel_rows = draw(st.sampled_from(sorted({1, conv.kernel})))
     lanes = draw(st.sampled_from(lane_choices(stage, pe * plan.groups, port_bits)))
-    return LayerDesign(conv.name, Folding(pe, simd, kernel_rows, lanes), plan)
+    layers = [
+        LayerDesign(conv.name, Folding(pe, simd, rows, lanes), plan)
+        for simd in divisors(stage.fan_in)
+        for rows in sorted({1, conv.kernel})
+        if (stage.depthwise or are_multiples(simd, in_parallel))
+        and pe * simd * rows <= (most or pe * simd * rows)
+    ]
+    return draw(st.sampled_from([layer for layer in layers if words_fit(stage, layer)]))
 
 
 def bit_widths() -> st.SearchStrategy[int]:

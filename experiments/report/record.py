@@ -154,7 +154,8 @@ def read_run(out: Path) -> RunRecord:
         if stage in results and trace is None and not untrained:
             path = out / stage / "metrics.jsonl"
             raise ReportError(f"{path} is missing or empty; run `{make[stage]}` again")
-    parse_samples = partial(_samples, score_name=run["score"])
+    classes = len(run["data"]["classes"]) if run["score"] == "accuracy" else None
+    parse_samples = partial(_samples, classes=classes)
     samples = _read(out / "test/samples.npz", parse_samples, make["test"])
     return RunRecord(out, run, results, search, train, samples)
 
@@ -264,16 +265,21 @@ def _score(path: Path) -> tuple[Curve, Curve]:
     return _column(lines, "step"), _column(lines, "score")
 
 
-def _samples(path: Path, score_name: str) -> Samples:
+def _samples(path: Path, classes: int | None) -> Samples:
+    """Read answers of a classifier of so many `classes`, or (None) of a detector."""
     with path.open("rb") as file, np.load(file) as arrays:
         found = Samples(*(arrays[field.name] for field in fields(Samples)))
     k, *frame = found.images.shape
-    planes = (3,) if score_name == "iou" else (1, 3)
+    planes = (3,) if classes is None else (1, 3)
     if len(frame) != 3 or frame[2] not in planes or found.images.dtype != np.uint8:
         raise ValueError(f"'images' is {found.images.dtype} {[k, *frame]}, not uint8 [k, H, W, 3]")
-    answer = (k, 4) if score_name == "iou" else (k,)
+    answer = (k, 4) if classes is None else (k,)
     shapes = {"truth": answer, "predicted": answer, "score": (k,), "confidence": (k,)}
     for name, shape in shapes.items():
         if (got := getattr(found, name).shape) != shape:
             raise ValueError(f"'{name}' is {list(got)}, not {list(shape)}")
+    if classes is not None:
+        for name in ("truth", "predicted"):
+            if not np.isin(getattr(found, name), np.arange(classes)).all():
+                raise ValueError(f"'{name}' holds labels that are not in 0..{classes - 1}")
     return found

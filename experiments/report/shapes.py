@@ -10,8 +10,9 @@ WIDTH = range(2, 9)
 BITS = {"*": [WIDTH, WIDTH]}
 COST = dict.fromkeys(COSTS, NUMBER)
 
-# A shape is a type, a range of integers, [shape of the elements, one or more],
-# [shape of each element, ...] or {key: shape}; the key "*" stands for any keys, one or more.
+# A shape is a type, a range of integers, [shape of the elements, one or more], (shape of the
+# elements, if any,), [shape of each element, ...] or {key: shape}; the key "*" stands for any keys,
+# one or more.
 DOCUMENTS: dict[str, Any] = {
     "run.json": {
         "schema": int,
@@ -21,7 +22,7 @@ DOCUMENTS: dict[str, Any] = {
         "options": dict,
         "recipe": dict,
         "versions": {"*": str},
-        "network": {"name": str, "height": int, "width": int, "layers": [str]},
+        "network": {"name": str, "height": int, "width": int, "layers": [str], "fixed": (str,)},
         "device": {
             "name": str,
             "part": str,
@@ -31,7 +32,13 @@ DOCUMENTS: dict[str, Any] = {
             "bram18": int,
             "clock_mhz": NUMBER,
         },
-        "data": {"source": str, "note": str, "train_frames": int, "test_frames": int},
+        "data": {
+            "source": str,
+            "note": str,
+            "classes": (str,),
+            "train_frames": int,
+            "test_frames": int,
+        },
     },
     "search/result.json": {
         "bits": BITS,
@@ -99,6 +106,9 @@ def check(value: Any, shape: Any, name: str = "the document") -> None:
         case range():  # before lists: a range is a sequence too
             if value not in shape:
                 raise ValueError(f"{name} is {value!r}, not in {shape[0]}..{shape[-1]}")
+        case tuple():
+            if value != []:
+                check(value, list(shape), name)
         case [inner, *others]:
             _expect(value, list, name)
             shapes = shape if others else [inner] * len(value)

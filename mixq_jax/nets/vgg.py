@@ -23,18 +23,22 @@ def vgg_tiny(
     channels: tuple[int, ...] = CHANNELS,
     classes: int = 10,
     image_channels: int = 3,
+    pool_first: bool = False,
 ) -> NetSpec:
     """Return VGG_tiny for square images (`side` a multiple of 8); 152.8 MMAC at 32 x 32.
 
     Every second convolution is pooled; the dense classifier is a 1x1 convolution of the flattened
-    map, fixed at 8 bits.
+    map, fixed at 8 bits. `pool_first`: before the norms, as in the published float network, whose
+    quantised versions pool behind them; the two differ where a gamma is negative.
     """
     layers: list[Layer] = []
     source = INPUT
     for index, out_channels in enumerate(channels):
-        layers.append(ConvSpec(f"conv{index}", source, out_channels))
+        pooled = index % 2 == 1
+        conv = ConvSpec(f"conv{index}", source, out_channels, pooled=pooled and pool_first)
+        layers.append(conv)
         source = f"conv{index}"
-        if index % 2:
+        if pooled and not pool_first:
             layers.append(PoolSpec(f"pool{index}", source))
             source = f"pool{index}"
     layers.append(ReorgSpec("flatten", source, side >> (len(channels) // 2)))

@@ -84,12 +84,15 @@ class FloatFamily:
 
 
 class Unit(nn.Module):
-    """Quantise the input, convolve with quantised weights, normalise."""
+    """Quantise the input, convolve with quantised weights, (pool,) normalise."""
 
-    def __init__(self, family, shape, w, a, image=False, norm=True, bias=False, groups=1):
+    def __init__(
+        self, family, shape, w, a, image=False, norm=True, bias=False, groups=1, pooled=False
+    ):
         super().__init__()
         fan_in, out, kernel = shape
         self.family, self.bits, self.reads_image = family, (w, a), image
+        self.pooled = pooled
         self.conv = nn.Conv2d(fan_in, out, kernel, padding=kernel // 2, bias=bias, groups=groups)
         self.bn = nn.BatchNorm2d(out) if norm else nn.Identity()
 
@@ -99,7 +102,7 @@ class Unit(nn.Module):
         weight = self.family.weight(self.conv.weight, w)
         padding, groups = self.conv.padding, self.conv.groups
         y = functional.conv2d(x, weight, self.conv.bias, padding=padding, groups=groups)
-        return self.bn(y)
+        return self.bn(functional.max_pool2d(y, 2) if self.pooled else y)
 
 
 class Plain(nn.Module):
@@ -161,22 +164,28 @@ class Sky(nn.Module):
 
 
 class Vgg(nn.Module):
-    """VGG_tiny with its dense classifier of 8 bits."""
+    """VGG_tiny with its dense classifier of 8 bits; the float one pools before the norms."""
 
     def __init__(self, family, w, a, channels=(4, 4, 6, 6, 8, 8)):
         super().__init__()
-        self.family = family
+        self.family, self.pool_first = family, isinstance(family, FloatFamily)
         ins = [3, *channels[:-1]]
         self.layers = nn.ModuleList(
-            Unit(family, (c, m, 3), w[i], a[i], image=i == 0)
+            Unit(
+                *(family, (c, m, 3), w[i], a[i]),
+                image=i == 0,
+                pooled=self.pool_first and i % 2 == 1,
+            )
             for i, (c, m) in enumerate(zip(ins, channels, strict=True))
         )
         self.classifier = nn.Linear(channels[-1] * (SIDE // 8) ** 2, 10)
+        if self.pool_first:  # by default the bias outweighs what the images contribute
+            nn.init.normal_(self.classifier.weight)
 
     def forward(self, x):
         for i, unit in enumerate(self.layers):
             x = unit(x)
-            if i % 2:
+            if i % 2 and not self.pool_first:
                 x = functional.max_pool2d(x, 2)
         x = self.family.act(x.flatten(1), 8)
         weight = self.family.weight(self.classifier.weight, 8)
@@ -199,6 +208,7 @@ CASES: dict[str, tuple[Callable, type | FloatFamily, str, str]] = {
     "skynet_float": (Sky, FloatFamily(6.0), "8" * 13, "8" * 13),
     "skynet_k5_mixq": (lambda *given: Sky(*given, kernel=5), MixqFamily(), W13, A13),
     "vgg_mixq": (Vgg, MixqFamily(), "345678", "834567"),
+    "vgg_float": (Vgg, FloatFamily(), "8" * 6, "8" * 6),
 }
 LEGACY = ("ultranet_contest", "skynet_mixq")  # the format before PyTorch 1.6
 

@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Closed forms against figures worked out by hand and against loops."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hw.cycles import (
     LATENCY_CYCLES,
     analyse,
     extra_iterations,
+    patch_lag,
+    patch_rows,
+    patch_words,
     process_cycles,
     read_at,
     reuse_iterations,
@@ -20,8 +26,9 @@ from hw.cycles import (
 from hw.dataflow import build
 from hw.design import Design, Folding, LayerDesign
 from hw.device import device
-from hw.ir import Graph
-from hw.pipeline import PROCESSES, InputPort, OutputPort, Pool, Window
+from hw.fifos import default_depth, output_words
+from hw.ir import Concat, Conv, Graph, Input, Output, Requant, WeightFormat
+from hw.pipeline import PROCESSES, Fork, InputPort, OutputPort, PatchBuffer, Pool, Window
 from tests.strategies import bare_plan, chain_design, ultranet_shape
 
 # layer: pe, simd, kernel_rows, lanes | groups, taps, columns of the plan
@@ -214,3 +221,92 @@ def test_reuse_iterations_against_every_access(design):
                     least.append(at - (stores if is_load else loads)[key])
                 (loads if is_load else stores)[key] = at
             assert min(least) == reuse_iterations(window)
+
+
+# Kernel, stride, padding: lag, rows of the ring, words stored and sent per phase by hand.
+PATCHES = {
+    (1, 2, 0): (0, 4, 2 * 24, 12 * 1),
+    (3, 2, 1): (0, 5, 2 * 24, 12 * 9),
+    (5, 2, 2): (1, 8, 2 * 24, 12 * 25),
+    (7, 2, 3): (1, 9, 2 * 24, 12 * 49),
+    (3, 3, 1): (0, 7, 3 * 24, 8 * 9),
+    (7, 3, 3): (1, 12, 3 * 24, 8 * 49),
+}
+
+
+@pytest.mark.parametrize("steps", PATCHES)
+def test_patch_buffer_by_hand(steps):
+    """A 12 x 12 map of 2 words a pixel: 24 words a row."""
+    buffer = PatchBuffer("p", 12, 12, 8, 4, 5, *steps)
+    lag, rows, stored, sent = PATCHES[steps]
+    length = max(stored, sent)
+    assert (patch_lag(buffer), patch_rows(buffer)) == (lag, rows)
+    assert patch_words(buffer) == (stored, sent)
+    assert process_cycles(buffer) == 12 // steps[1] * length
+    assert extra_iterations(buffer) == (lag + 1) * length
+    assert read_at(buffer, stored) == length + (length - 1) // stored
+    assert write_at(buffer, sent - 1) == (lag + 2) * length - 1
+    assert output_words(buffer) == (20, 12 // steps[1] * sent)
+    assert default_depth(buffer) == 24
+
+
+@given(st.sampled_from((1, 3, 5, 7, 9)), st.integers(1, 5))
+def test_patch_rows_have_come_and_are_still_there(kernel, stride):
+    """In every phase: what is sent has been stored, and is not where this phase stores."""
+    padding = kernel // 2
+    buffer = PatchBuffer("p", 4 * stride, stride, 1, 1, 4, kernel, stride, padding)
+    for phase in range(patch_lag(buffer) + 1, patch_lag(buffer) + 9):
+        row = phase - patch_lag(buffer) - 1
+        needed = range(stride * row - padding, stride * row + kernel - padding)
+        storing = range(stride * phase, stride * (phase + 1))
+        assert needed[-1] < storing[0]
+        assert storing[-1] - needed[0] < patch_rows(buffer)
+    if patch_lag(buffer):  # one phase less would be too early
+        assert kernel - 1 - padding >= stride * patch_lag(buffer)
+
+
+def test_forks_of_sums_by_hand():
+    """conv of 5 x 7 pixels, 6 channels: 3 column steps of 3 columns, words of 2 channels."""
+    graph = Graph(
+        "twice",
+        (
+            Input("image", 5, 7, 1, 4),
+            Conv("conv", "image", 6, 3, WeightFormat(3), padding=1),
+            Requant("one", "conv", 2),
+            Requant("two", "conv", 3),
+            Requant("three", "conv", 4),
+            Conv("left", "one", 2, 1, WeightFormat(2)),
+            Requant("four", "left", 3),
+            Conv("right", "three", 2, 1, WeightFormat(2)),
+            Requant("five", "right", 3),
+            Concat("join", ("four", "two", "five")),
+            Conv("head", "join", 2, 1, WeightFormat(2)),
+            Output("output", "head"),
+        ),
+    )
+    numbers = {
+        "conv": (3, 3, 4, 3),
+        "left": (1, 2, 2, 1),
+        "right": (1, 2, 4, 1),
+        "head": (1, 2, 3, 1),
+    }
+    layers = tuple(
+        LayerDesign(name, Folding(2, 1), bare_plan(k, w, a, columns=columns))
+        for name, (k, w, a, columns) in numbers.items()
+    )
+    pipeline = build(Design(graph, device("xczu3eg"), 250.0, layers))
+    forks = [process for process in pipeline.processes if isinstance(process, Fork)]
+    assert [(fork.name, fork.columns) for fork in forks] == [("conv_fork0", 3), ("conv_fork1", 3)]
+    acc_bits = 10  # 9 products of -3..3 and 0..15: up to 405
+    for fork in forks:
+        assert process_cycles(fork) == 5 * 3 * 3
+        for stream in (*pipeline.inputs(fork.name), *pipeline.outputs(fork.name)):
+            assert (stream.width_bits, stream.tokens, stream.depth) == (3 * 2 * acc_bits, 45, 2)
+
+
+def test_the_text_has_every_process_and_its_latency():
+    text = (Path(__file__).parents[2] / "docs/cycles.md").read_text()
+    named = {kind.__name__: latency for kind, latency in LATENCY_CYCLES.items()}
+    listed = re.search(r"`LATENCY_CYCLES` in `hw/cycles.py`: (.*?);", text, re.DOTALL)[1]
+    assert {name: int(value) for name, value in re.findall(r"(\w+) (\d+)", listed)} == named
+    assert named.keys() <= set(re.findall(r"^## (\w+)$", text, re.MULTILINE))

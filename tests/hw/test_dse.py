@@ -2,24 +2,35 @@
 """The optimiser against brute force, within budgets, and its refusals."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.cycles import analyse, process_cycles
-from hw.dataflow import build, layer_processes
+from hw.dataflow import build, follower_processes, input_processes, layer_processes
 from hw.design import DesignError, Folding, LayerDesign
-from hw.design_verify import MAX_WORD_BITS, lane_choices, plan_fits, verify, word_bits
+from hw.design_verify import (
+    MAX_WORD_BITS,
+    are_multiples,
+    lane_choices,
+    plan_fits,
+    verify,
+    window_channels,
+    word_bits,
+)
 from hw.device import device, dsp
 from hw.dse import Budget, manual, optimise
 from hw.intmath import divisors
-from hw.ir import Conv, Graph, Input, Output, Requant, WeightFormat
+from hw.ir import Concat, Conv, Graph, Input, Output, Requant, WeightFormat
+from hw.ir_verify import infer
+from hw.lower import lower
 from hw.packing.table import table
 from hw.resources import dsp_cycles, estimate
 from hw.stages import Stage, stages
 from hw.usage import multipliers
-from tests.strategies import shape_graph, ultranet_shape
+from tests.strategies import branched_graph, shape_graph, ultranet_shape
 
 ZU3 = device("xczu3eg")
 ROOMY = replace(ZU3, lut=10**7, bram18=10**5)
@@ -33,7 +44,7 @@ def every_layer(stage: Stage) -> list[LayerDesign]:
         for plan in plans
         for pe in divisors(conv.out_channels)
         if plan_fits(plan, conv, source, pe)
-        for simd in divisors(source.channels)
+        for simd in divisors(stage.fan_in)
         for rows in sorted({1, conv.kernel})
         for lanes in lane_choices(stage, pe * plan.groups, 64)
     ]
@@ -46,30 +57,50 @@ def layer_dsps(stage: Stage, layer: LayerDesign) -> int:
 
 
 def brute_force_interval(graph: Graph, dsps: int) -> int | None:
-    """Try every folding of a graph of two layers."""
-    first, second = stages(graph)
-    heads: dict[int, list[tuple[int, int]]] = {}
-    best = None
-    for layer in every_layer(first):
-        if graph.input.channels % layer.folding.simd:
-            continue
-        cost = layer_dsps(first, layer)
-        cycles = max(map(process_cycles, layer_processes(first, layer, graph.input.channels, 64)))
-        parallel = layer.out_parallel
-        if parallel not in heads:
-            heads[parallel] = [
-                (
-                    layer_dsps(second, head),
-                    max(map(process_cycles, layer_processes(second, head, parallel, 64))),
-                )
-                for head in every_layer(second)
-                if head.folding.simd % parallel == 0 or parallel % head.folding.simd == 0
-            ]
-        for head_cost, head_cycles in heads[parallel]:
-            interval = max(cycles, head_cycles, graph.input.height * graph.input.width)
-            if cost + head_cost <= dsps and (best is None or interval < best):
-                best = interval
-    return best
+    """Try every mapping of every layer with all mappings of all others; None if none fits."""
+    graph = lower(graph)
+    chain, types = stages(graph), infer(graph)
+
+    @cache
+    def mappings(index: int, in_parallel: int) -> list[tuple[int, int, int]]:
+        """Return (out_parallel, DSPs, cycles) of a layer, no two of them with one better in all."""
+        stage, found = chain[index], {}
+        for layer in every_layer(stage):
+            if not are_multiples(window_channels(stage, layer.folding), in_parallel):
+                continue
+            own = layer_processes(stage, layer, in_parallel, 64)
+            rest = follower_processes(graph, stage, types, layer.out_parallel)
+            key = layer.out_parallel, layer_dsps(stage, layer)
+            cycles = max(map(process_cycles, (*own, *rest)))
+            found[key] = min(cycles, found.get(key, cycles))
+        return [(*key, cycles) for key, cycles in found.items()]
+
+    def least(index: int, parallel: dict[str, int], left: int) -> int | None:
+        if index == len(chain):
+            return max(map(process_cycles, input_processes(graph, types, 64)))
+        stage = chain[index]
+        in_parallel, *others = {parallel[name] for name in stage.feeders}
+        intervals = []
+        for out_parallel, cost, cycles in () if others else mappings(index, in_parallel):
+            if cost <= left:
+                after = parallel | {stage.conv.name: out_parallel}
+                rest = least(index + 1, after, left - cost)
+                intervals += [] if rest is None else [max(cycles, rest)]
+        return min(intervals, default=None)
+
+    return least(0, {graph.input.name: graph.input.channels}, dsps)
+
+
+def check_optimum(graph: Graph, dsps: int) -> None:
+    part = replace(ROOMY, dsp=dsps)
+    expected = brute_force_interval(graph, dsps)
+    if expected is None:
+        with pytest.raises(DesignError, match=r"dsp is the limit|no legal mapping"):
+            optimise(graph, part)
+    else:
+        design = optimise(graph, part)
+        assert analyse(build(design), 250.0).interval_cycles == expected
+        assert estimate(design).total.dsp <= dsps
 
 
 @st.composite
@@ -95,15 +126,34 @@ def two_layer_graph(draw) -> Graph:
 @settings(max_examples=12)
 @given(two_layer_graph(), st.integers(2, 40))
 def test_optimum_equals_brute_force(graph, dsps):
-    part = replace(ROOMY, dsp=dsps)
-    expected = brute_force_interval(graph, dsps)
-    if expected is None:
-        with pytest.raises(DesignError, match="dsp is the limit"):
-            optimise(graph, part)
-    else:
-        design = optimise(graph, part)
-        assert analyse(build(design), 250.0).interval_cycles == expected
-        assert estimate(design).total.dsp <= dsps
+    check_optimum(graph, dsps)
+
+
+@settings(max_examples=12)
+@given(branched_graph(), st.integers(3, 60))
+def test_optimum_of_branches_equals_brute_force(graph, dsps):
+    """Forks of codes and of sums, space to depth, pools, patches and concatenations."""
+    check_optimum(graph, dsps)
+
+
+@pytest.mark.parametrize("dsps", [8, 20, 50])
+def test_optimum_of_a_strided_image_equals_brute_force(dsps):
+    """Patches of the image, read by a 1x1 array, take the most cycles from some budget on."""
+    graph = Graph(
+        "strided",
+        (
+            Input("image", 8, 8, 3, 4),
+            Conv("down", "image", 4, 3, WeightFormat(3), stride=2, padding=1),
+            Requant("act0", "down", 4),
+            Requant("twin0", "down", 3),
+            Conv("conv1", "act0", 4, 3, WeightFormat(3), padding=1),
+            Requant("act1", "conv1", 3),
+            Concat("join", ("twin0", "act1")),
+            Conv("head", "join", 2, 1, WeightFormat(3)),
+            Output("output", "head"),
+        ),
+    )
+    check_optimum(graph, dsps)
 
 
 @pytest.mark.parametrize("dsps", [6, 9, 12, 15, 18, 24])
@@ -125,7 +175,7 @@ def test_words_of_neighbours_must_divide_each_other(dsps):
 
 
 @settings(max_examples=15)
-@given(shape_graph(), st.sampled_from(("xczu3eg", "xc7z020")))
+@given(st.one_of(shape_graph(), branched_graph()), st.sampled_from(("xczu3eg", "xc7z020")))
 def test_optimised_designs_are_legal_and_fit(graph, part):
     design = optimise(graph, device(part))
     verify(design)

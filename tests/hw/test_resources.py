@@ -16,7 +16,7 @@ from hw.device import device, dsp
 from hw.ir import Conv, Graph, Input, Linear, Output, Requant, WeightFormat
 from hw.ir_verify import infer, requant_fits_dsp
 from hw.packing.table import table
-from hw.pipeline import MacArray, Window
+from hw.pipeline import Concatenate, Fork, MacArray, PatchBuffer, Process, SpaceToDepth, Window
 from hw.resources import (
     RESOURCES,
     SEARCHED_BITS,
@@ -37,6 +37,7 @@ from hw.usage import (
     memory_usage,
     multiplexer,
     multipliers,
+    pass_usage,
     process_usage,
 )
 from tests.packing_samples import filter_plan, gapped_plan
@@ -288,3 +289,78 @@ def test_window_memories_follow_the_template():
     large = process_usage(replace(window, channels=24), stage, FIRST, dsp("dsp48e2"))  # x 180
     assert small.bram18 == 0
     assert large.bram18 == 24
+
+
+# Height, width, channels, channels per word, bits of a code.
+MAP = (8, 16, 8, 4, 5)
+WIDE_MAP = (8, 64, 8, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("process", "usage"),
+    [
+        # 20 bits of registers; of sums, three columns of as many
+        (Fork("f", *MAP), Usage(lut=120, ff=100 + 20)),
+        (Fork("f", *MAP, columns=3), Usage(lut=120, ff=100 + 60)),
+        # one word of either stream is chosen and kept
+        (Concatenate("c", 8, 16, 8, 24, 4, 5), Usage(lut=120 + 20, ff=100 + 20)),
+        # two memories of 2 rows: 64 words of 20 bits are in LUTs, 256 words in a block RAM each
+        (SpaceToDepth("s", *MAP, block=2), Usage(lut=120 + 20 + 2 * 20, ff=100)),
+        (SpaceToDepth("s", *WIDE_MAP, block=2), Usage(lut=120 + 20, ff=100, bram18=2)),
+        # 4 rows of 128 words: 512 words of 20 bits
+        (SpaceToDepth("s", *WIDE_MAP, block=4), Usage(lut=120 + 20, ff=100, bram18=2)),
+        (SpaceToDepth("s", *WIDE_MAP, block=8), Usage(lut=120 + 20, ff=100, bram18=4)),
+        # a ring of 2 (0 + 2) + 1 = 5 rows of 32 words; of 2 (1 + 2) + 3 = 9 rows of 128 words
+        (PatchBuffer("p", *MAP, 3, 2, 1), Usage(lut=2 * 120 + 40, ff=100, bram18=1)),
+        (PatchBuffer("p", *WIDE_MAP, 7, 2, 3), Usage(lut=2 * 120 + 40, ff=100, bram18=3)),
+        # 3 (0 + 2) + 0 rows of 9 words
+        (PatchBuffer("p", 9, 9, 4, 4, 5, 1, 3, 0), Usage(lut=2 * 120 + 40 + 20, ff=100)),
+    ],
+)
+def test_processes_that_pass_codes_on_by_hand(process, usage):
+    assert pass_usage(process) == usage
+
+
+@st.composite
+def passing_process(draw) -> Process:
+    """A process that forks, joins or reorders codes."""
+    bits, parallel, groups = draw(bit_widths()), draw(st.integers(1, 8)), draw(st.integers(1, 8))
+    step = draw(st.integers(2, 4))
+    sides = step * draw(st.integers(1, 6)), step * draw(st.integers(1, 40))
+    shape = (*sides, parallel * groups, parallel, bits)
+    kernel = draw(st.sampled_from((1, 3, 5, 7)))
+    made = (
+        Fork("p", *shape, columns=draw(st.integers(0, 4))),
+        SpaceToDepth("p", *shape, step),
+        PatchBuffer("p", *shape, kernel, step, kernel // 2),
+        Concatenate("p", *sides, parallel * groups, parallel, parallel, bits),
+    )
+    return draw(st.sampled_from(made))
+
+
+@given(passing_process(), st.sampled_from(("height", "width", "channels", "parallel", "bits")))
+def test_larger_buffers_never_take_less(process, what):
+    """A memory that leaves the LUTs takes block RAM: then LUTs fall, by less than it held."""
+    if what == "parallel":  # wider words, as many of them
+        names = ("parallel", "channels", "first_channels", "second_channels")
+    elif what == "channels":
+        names = ("channels", "first_channels")
+    else:
+        names = (what,)
+    doubled = {name: 2 * getattr(process, name) for name in names if hasattr(process, name)}
+    small, large = pass_usage(process), pass_usage(replace(process, **doubled))
+    assert large.bram18 >= small.bram18
+    assert large.ff >= small.ff
+    assert large.lut >= small.lut or large.bram18 > small.bram18 == 0
+
+
+@given(passing_process())
+def test_buffers_hold_their_words(process):
+    """As many bits of LUT memory or block RAM as the rows that must be there at once have."""
+    if isinstance(process, Fork | Concatenate):
+        return
+    rows = 2 * process.block if isinstance(process, SpaceToDepth) else process.kernel
+    held_bits = rows * process.width * process.channels * process.bits
+    usage = pass_usage(process)
+    assert 64 * usage.lut + 18 * 1024 * usage.bram18 >= held_bits
+    assert usage.dsp == 0

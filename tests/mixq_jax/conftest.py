@@ -6,15 +6,15 @@ would be a wider or slower program on an accelerator. Rank promotion stays on: a
 channels against a `[n, h, w, c]` map is how the sources read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
 import pytest
 
-from mixq_jax import model
 from mixq_jax.nets import ultranet
 from mixq_jax.spec import AddSpec, ConcatSpec, ConvSpec, DetectHead, NetSpec, PoolSpec, ReorgSpec
+from tests import network_samples
 
 HEAD = DetectHead(anchors=1, anchor_pixels=4.0)
 
@@ -87,40 +87,12 @@ def residual_spec() -> NetSpec:
 
 
 @pytest.fixture(scope="session")
-def random_variables() -> Callable[[NetSpec, int], dict]:
-    """Return a function (spec, seed) -> variables as after training, with negative gammas too."""
-
-    def build(spec: NetSpec, seed: int) -> dict:
-        rng = np.random.default_rng(seed)
-
-        def fill(path, leaf) -> np.ndarray:
-            kind = str(path[-1]).strip("'[].").split("_")[-1]
-            values = rng.standard_normal(leaf.shape)
-            match kind:
-                case "kernel":
-                    values *= np.sqrt(2 / np.prod(leaf.shape[:-1]))
-                case "gamma":
-                    values = rng.uniform(0.5, 1.5, leaf.shape) * rng.choice((-1, 1), leaf.shape)
-                case "beta" | "mean" | "bias":
-                    values *= 0.3
-                case "var":
-                    values = rng.uniform(0.3, 2.0, leaf.shape)
-                case _:
-                    raise AssertionError(kind)
-            return values.astype(np.float32)
-
-        shapes = jax.eval_shape(lambda: model.init(spec, jax.random.key(0)))
-        return jax.tree.map_with_path(fill, shapes)
-
-    return build
+def random_variables() -> Callable[[NetSpec, int], Mapping]:
+    """Return the function (spec, seed) -> variables as after training."""
+    return network_samples.random_variables
 
 
 @pytest.fixture(scope="session")
 def random_images() -> Callable[[NetSpec, int], np.ndarray]:
-    """Return a function (spec, seed) -> two images, uint8 `[2, H, W, C]`."""
-
-    def build(spec: NetSpec, seed: int) -> np.ndarray:
-        shape = (2, spec.height, spec.width, spec.channels)
-        return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-
-    return build
+    """Return the function (spec, seed) -> two images, uint8 `[2, H, W, C]`."""
+    return network_samples.random_images

@@ -16,6 +16,7 @@ from mixq_jax import model, quant
 from mixq_jax.bits import WIDTHS, BitsError, FixedBits
 from mixq_jax.export import MAX_SHIFT, ExportError, integer_bits, to_graph
 from mixq_jax.integer import executor
+from mixq_jax.nets.baselines import CONTEST
 from mixq_jax.norm import EPS
 from mixq_jax.spec import ConcatSpec, ConvSpec, NetSpec, QuantSpec
 
@@ -65,6 +66,28 @@ def test_network_on_integers_equals_execution(exported, random_images):
     # The head's bias is rounded to an integer in the graph alone.
     scale = graph.output.scale[0]
     assert np.abs(values["output"] * scale - y).max() <= 0.51 * scale + 1e-5 * np.abs(y).max()
+
+
+def test_weights_on_the_edge_of_two_codes_are_those_of_the_graph(
+    small_spec, random_variables, random_images
+):
+    """Halfway between DoReFa's codes the last place of tanh decides, in every program anew."""
+    spec, bits = replace(small_spec, quant=CONTEST), FixedBits((4,) * 3, (4,) * 3)
+    variables, rng = random_variables(spec, 0), np.random.default_rng(0)
+    for layer in spec.convs:
+        kernel = variables["params"][f"{layer.name}_kernel"]
+        kernel[...] = np.arctanh(0.76 * (rng.integers(-7, 7, kernel.shape) + 0.5) / 7)
+        kernel.flat[0] = np.arctanh(0.76)
+    graph, images = to_graph(spec, bits, variables), random_images(spec, 0)
+    integer, expected = integer_bits(spec, bits, variables), run(graph, images)
+
+    @jax.jit
+    def forward(x):  # the parameters are constants, which XLA folds with a tanh of its own
+        return model.Network(spec).apply(variables, x, integer, False, mutable=["intermediates"])
+
+    seen = forward(images.astype(np.float32))[1]["intermediates"]
+    for layer in spec.convs[:-1]:
+        assert np.array_equal(seen[f"{layer.name}_acc"][0], expected[layer.name]), layer.name
 
 
 def graph_width(graph, node) -> int:

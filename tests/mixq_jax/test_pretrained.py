@@ -25,6 +25,7 @@ NETS = {
     "skynet": partial(skynet, 32, 64, channels=SKY),
     "skynet_k5": partial(skynet, 32, 64, channels=SKY, kernel=5),
     "vgg": partial(vgg_tiny, 16, channels=VGG),
+    "vgg_float": partial(vgg_tiny, 16, channels=VGG, pool_first=True),
 }
 WIDTHS = {
     "ultranet_contest": ("4" * 9, "8" + "4" * 8),
@@ -37,7 +38,7 @@ CASES = sorted(path.stem for path in FOLDER.glob("*.pt"))
 def load(case: str) -> tuple[NetSpec, model.Bits, torch_file.TorchFile]:
     net, family = case.rsplit("_", 1)
     file = torch_file.load(FOLDER / f"{case}.pt")
-    spec = NETS[net](quant=QUANTISERS.get(family, OURS))
+    spec = NETS.get(case, NETS[net])(quant=QUANTISERS.get(family, OURS))
     if family == "float":
         return spec, FloatBits(), file
     widths = WIDTHS.get(case) or (file.w_bits, file.a_bits)
@@ -45,7 +46,7 @@ def load(case: str) -> tuple[NetSpec, model.Bits, torch_file.TorchFile]:
 
 
 def test_every_case_is_there():
-    assert len(CASES) == 9
+    assert len(CASES) == 10
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -60,6 +61,40 @@ def test_logits_equal_those_of_pytorch(case):
     assert y.shape == golden["logits"].shape
     assert np.abs(golden["logits"]).max() > 0.5
     np.testing.assert_allclose(y, golden["logits"], atol=1e-4)
+
+
+def test_pools_before_and_behind_the_norm_differ_by_negative_gammas_alone():
+    """With |gamma| both are one network, to the rounding of float32."""
+    spec, bits, file = load("vgg_float")
+    behind = NETS["vgg"](quant=spec.quant)
+    images = jnp.asarray(np.load(FOLDER / "vgg_float.npz")["images"], jnp.float32)
+    gammas = [name for name in file.tensors if name.endswith("bn.weight")]
+    assert any((file.tensors[name] < 0).any() for name in gammas)
+    positive = {name: np.abs(file.tensors[name]) for name in gammas}
+    runs = [
+        jax.jit(partial(lambda net, v, x: model.apply(net, v, x, bits, False)[0], net))
+        for net in (spec, behind)
+    ]
+    results = []
+    for tensors in (file.tensors, file.tensors | positive):
+        variables = to_variables(spec, tensors)
+        jax.tree.map(np.testing.assert_array_equal, variables, to_variables(behind, tensors))
+        first, second = (run(variables, images) for run in runs)
+        results.append(np.abs(first - second).max())
+    assert results[0] > 1e-2
+    assert results[1] < 1e-4
+
+
+def test_a_network_that_pools_before_its_norm_has_no_integers():
+    spec, _, file = load("vgg_float")
+    message = (
+        "^layer 'conv1' of 'vgg_tiny' is pooled before its norm; the accelerator pools codes, so "
+        "take the network that pools behind the norm$"
+    )
+    bits = parse_bits("444444", "844444", spec.fixed_bits)
+    for variables in (None, to_variables(spec, file.tensors)):
+        with pytest.raises(export.ExportError, match=message):
+            export.to_graph(spec, bits, variables)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if not c.endswith(("float", "dorefa"))])

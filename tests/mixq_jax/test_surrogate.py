@@ -10,12 +10,15 @@ from hw.device import device
 from hw.resources import SEARCHED_BITS, CostTable, cost_table, work
 from mixq_jax.bits import WIDTHS, FixedBits, SoftBits, one_hot
 from mixq_jax.export import to_graph
-from mixq_jax.nets import ultranet
+from mixq_jax.model import uniform_bits
+from mixq_jax.nets import NETS, detector, vgg_tiny
 from mixq_jax.surrogate import expected_cost, normalised
+from tests.network_samples import random_bits
 
 pytestmark = pytest.mark.usefixtures("strict")
 
 DEVICE = device("xczu3eg")
+NETWORKS = (*NETS, "vgg_tiny")
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +47,20 @@ def test_one_hot_cost_is_the_integer_model_exactly(small_spec, table):
         assert cost(one_hot(bits)).tolist() == [model[name] for name in table.resources]
 
 
-def test_one_hot_cost_of_the_full_network_is_the_integer_model():
-    """Sums beyond 2^24 are rounded once a layer: nine units of the last place."""
-    spec = ultranet()
-    bits = FixedBits((5, 3, 2, 5, 5, 5, 5, 5, 8), (7, 3, 3, 6, 7, 7, 6, 6, 5))
-    graph = to_graph(spec, bits)
-    table = cost_table(graph, DEVICE)
-    got = expected_cost(jnp.asarray(table.values, jnp.float32), one_hot(bits))
-    expected = np.array([work(graph, DEVICE)[name] for name in table.resources])
-    assert (np.abs(np.asarray(got, np.float64) - expected) <= 9 * 2.0**-24 * expected).all()
+@pytest.mark.parametrize(
+    "name", ["ultranet", *(pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS[1:])]
+)
+def test_one_hot_cost_of_the_full_networks_is_the_integer_model(name):
+    """Sums beyond 2^24 are rounded once a layer: a unit of the last place each."""
+    spec = vgg_tiny() if name == "vgg_tiny" else detector(name, 160, 320)
+    table = cost_table(to_graph(spec, uniform_bits(spec, 4, 4)), DEVICE)
+    for seed in range(4):
+        bits = random_bits(spec, seed)
+        got = expected_cost(jnp.asarray(table.values, jnp.float32), one_hot(bits))
+        costs = work(to_graph(spec, bits), DEVICE)
+        expected = np.array([costs[name] for name in table.resources])
+        tolerance = len(spec.convs) * 2.0**-24 * expected
+        assert (np.abs(np.asarray(got, np.float64) - expected) <= tolerance).all()
 
 
 def test_the_table_does_not_depend_on_the_graphs_own_bits(small_spec, table):

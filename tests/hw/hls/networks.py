@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from hw.design import Design, DesignError, Folding, LayerDesign
 from hw.design_verify import check_layer, check_plan, in_parallel
@@ -103,6 +105,25 @@ def residual_design() -> Design:
     return map_graph(graph, foldings)
 
 
+def draw_designs(designs: st.SearchStrategy[Design], count: int) -> list[Design]:
+    """Let hypothesis draw `count` designs, the first of them the simplest."""
+    drawn = []
+
+    @settings(
+        max_examples=count,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+        database=None,
+        derandomize=True,
+    )
+    @given(designs)
+    def collect(design):
+        drawn.append(design)
+
+    collect()
+    return drawn
+
+
 def map_graph(graph: Graph, foldings: Sequence[Folding]) -> Design:
     """Map `graph` at the given foldings with the first plans of the tables that are legal."""
     inputs = {graph.input.name: graph.input.channels}
@@ -167,7 +188,7 @@ def _simulate(
     plan: BuildPlan, graph: Graph, frames: np.ndarray, command: list[str], folder: Path
 ) -> dict[str, np.ndarray]:
     first, last = plan.pipeline.processes[0], plan.pipeline.processes[-1]
-    beats = run_binary(command, pack_frames(first, frames), folder)
+    beats = run_binary(command, [pack_frames(first, frames)], [folder])
     values = decode_taps(plan.pipeline, graph, folder)
     return values | {graph.output.name: unpack_results(last, beats)}
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from hw.cycles import process_cycles
@@ -18,6 +17,7 @@ from hw.ir import Conv, Graph, Input, MaxPool, Output, Requant, WeightFormat
 from hw.pipeline import Window
 from tests.hw.hls.networks import (
     branched_design,
+    draw_designs,
     map_graph,
     random_frames,
     residual_design,
@@ -33,23 +33,7 @@ def with_seed(graph: Graph) -> Graph:
     return with_parameters(graph, seed=len(graph.nodes))
 
 
-def draw_designs(count: int) -> list[Design]:
-    """Let hypothesis draw `count` designs; all of them go into one program."""
-    designs = []
-
-    @settings(
-        max_examples=count,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
-        database=None,
-        derandomize=True,
-    )
-    @given(chain_design(st.one_of(small_graph(), branched_graph().map(with_seed))))
-    def collect(design):
-        designs.append(design)
-
-    collect()
-    return designs
+RANDOM_DESIGNS = chain_design(st.one_of(small_graph(), branched_graph().map(with_seed)))
 
 
 def assert_equal(designs: list[Design], scratch: Path) -> None:
@@ -63,13 +47,13 @@ def assert_equal(designs: list[Design], scratch: Path) -> None:
 
 
 def test_random_designs(tmp_path):
-    assert_equal(draw_designs(3), tmp_path)
+    assert_equal(draw_designs(RANDOM_DESIGNS, 3), tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", range(5))
 def test_many_random_designs(batch, tmp_path):
-    assert_equal(draw_designs(100)[batch::5], tmp_path)
+    assert_equal(draw_designs(RANDOM_DESIGNS, 100)[batch::5], tmp_path)
 
 
 def corner_designs() -> list[Design]:
@@ -142,22 +126,30 @@ def tiny() -> tuple[Design, np.ndarray]:
     return design, random_frames(design.graph, 3, seed=1)
 
 
-def test_run_returns_the_outputs(tiny):
-    design, frames = tiny
-    result = csim.run(emit(design), frames, frames_per_call=2)
-    assert result.outputs.dtype == np.int64
-    assert np.array_equal(result.outputs, execute(design.graph, frames))
-    assert result.seconds_compile > 0
-    assert result.seconds_run > 0
+def test_run_returns_the_outputs(tiny, tmp_path, monkeypatch):
+    """However many processes and starts of the accelerator the frames are spread over."""
+    design, _ = tiny
+    plan, frames = emit(design), random_frames(design.graph, 7, seed=2)
+    program = csim.compile_plan(plan, tmp_path)
+    monkeypatch.setattr(csim, "compile_plan", lambda *_: program)
+    expected = execute(design.graph, frames)
+    for count, frames_per_call, workers in ((7, None, 1), (7, 2, 3), (7, 1, 50), (1, None, 3)):
+        result = csim.run(plan, frames[:count], frames_per_call, workers)
+        assert result.outputs.dtype == np.int64
+        assert np.array_equal(result.outputs, expected[:count])
+        assert result.seconds_compile > 0
+        assert result.seconds_run > 0
 
 
 def test_compare_names_the_first_mismatch(tiny):
-    design, frames = tiny
+    """Frames are shared by two processes; integers of all of them are compared."""
+    design, _ = tiny
+    frames = random_frames(design.graph, 5, seed=3)
     head = design.graph["conv2"]
     bias = head.bias.copy()
     bias[1] += 1
     other = design.graph.with_node(replace(head, bias=bias))
-    comparison = csim.compare(other, design, frames)
+    comparison = csim.compare(other, design, frames, workers=2)
     expected = run(design.graph, frames)
     assert comparison.values == sum(values.size for values in expected.values())
     assert comparison.mismatches == 2 * expected["conv2"].size // 2  # the head and the output
