@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where batches come from: device memory, or files decoded ahead. The same batches from both."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -41,6 +42,14 @@ class Part(NamedTuple):
 
     data: DeviceData
     rows: Int[Array, "s b"]
+
+
+def device_bytes() -> int:
+    """Return the memory of the default device: what XLA may use of it, or the host's for a CPU."""
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics is not None:
+        return statistics["bytes_limit"]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def to_device(data: Dataset | Labelled) -> DeviceData:

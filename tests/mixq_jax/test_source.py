@@ -127,8 +127,8 @@ def learnt(step, fresh, data, hyper):
 
 
 def test_training_from_files_equals_training_from_memory_bit_for_bit(both):
-    layer = ConvSpec("conv0", "image", HEAD.channels, norm=False, bias=True)
-    spec = NetSpec("one", 9, 13, 3, (layer,), HEAD)
+    last = ConvSpec("conv1", "conv0", HEAD.channels, kernel=1, norm=False, bias=True)
+    spec = NetSpec("two", 9, 13, 3, (ConvSpec("conv0", "image", 4), last), HEAD)
     config = finetune.FinetuneConfig(steps=4, batch=4, augment=light())
     step = finetune.make_step(spec, config, FloatBits())
     ends = [learnt(step, finetune.init_state(spec, config), data, None) for data in both]
