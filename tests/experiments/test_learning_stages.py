@@ -193,7 +193,7 @@ def test_a_run_from_files_may_be_resumed_from_memory(tmp_path):
         assert int(state.step) == 10
         records.append(lines_of(tmp_path / name / "train/metrics.jsonl"))
     assert records[0] == records[1]
-    assert len({line["pixels"] for line in records[0]}) == 10
+    assert len({line["pixels"] for line in records[0]}) > 1
 
 
 def learned_pixels(run: Run, state: TrainState) -> TrainState:
