@@ -7,6 +7,11 @@ times the product's jitted search step against an eager PyTorch supernet of the 
 UltraNet, batch 8, 160x320, float32, 2 CPUs each. The two sides are processes that take turns, so
 that a slow minute of the machine falls on both. Run it on an otherwise idle machine: under load
 the PyTorch side collapses and the ratio counts for nothing. Linux only (reads /proc).
+
+    python -m experiments.bench stream --out stream.json
+
+times the decoding of 640x360 jpg files by worker processes, and how long search steps at batch 8
+and 160x320 that are fed by them wait for data, beside the same steps on frames in memory.
 """
 
 import argparse
@@ -24,6 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from experiments.bench_worker import SOURCE_ROOT, Burst, Worker, WorkerError, request, worker
+from mixq_jax.data.annotations import DataError
 
 RECORD_VERSION = 1
 PRODUCT, BASELINE = "mixq_jax", "torch"
@@ -165,10 +171,7 @@ def search_step_record(sides: Sequence[Worker], turns: Sequence[Turn]) -> dict:
         "version": RECORD_VERSION,
         "benchmark": "search-step",
         "problem": "UltraNet supernet, batch 8, 160x320, float32",
-        "commit": source_commit(),
-        "cpu": cpu_model(Path("/proc/cpuinfo").read_text()),
-        "cpus": os.cpu_count(),
-        "platform": platform.platform(),
+        **machine(),
         "sides": {
             side.name: {
                 **asdict(summarize(times_of(turns, side.name))),
@@ -181,6 +184,16 @@ def search_step_record(sides: Sequence[Worker], turns: Sequence[Turn]) -> dict:
         "round_ratio_max": max(ratios),
         "warnings": warnings_of(turns),
         "turns": [asdict(turn) for turn in turns],
+    }
+
+
+def machine() -> dict:
+    """Return what a record says of the machine and of the source."""
+    return {
+        "commit": source_commit(),
+        "cpu": cpu_model(Path("/proc/cpuinfo").read_text()),
+        "cpus": os.cpu_count(),
+        "platform": platform.platform(),
     }
 
 
@@ -231,6 +244,30 @@ def search_step(options: argparse.Namespace) -> dict:
         return search_step_record(sides, turns)
 
 
+def stream(options: argparse.Namespace) -> dict:
+    """Run the benchmark of training fed from files."""
+    from experiments import bench_stream
+
+    return {
+        "version": RECORD_VERSION,
+        "benchmark": "stream",
+        **machine(),
+        "load_average": os.getloadavg()[0],
+        **bench_stream.measure(
+            options.data, options.frames, options.workers, options.repeats, options.chunks
+        ),
+    }
+
+
+def _stream_table(record: dict) -> str:
+    from experiments import bench_stream
+
+    return bench_stream.table(record)
+
+
+COMMANDS = {"search-step": (search_step, table), "stream": (stream, _stream_table)}
+
+
 def _to_stderr(text: str) -> None:
     print(text, file=sys.stderr)
 
@@ -246,37 +283,57 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; exits with code 2 and one line when it is wrong."""
     parser = argparse.ArgumentParser(prog="python -m experiments.bench", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    command = parser.add_subparsers(dest="command", required=True).add_parser("search-step")
-    command.add_argument(
+    commands = parser.add_subparsers(dest="command", required=True)
+    step, fed = commands.add_parser("search-step"), commands.add_parser("stream")
+    step.add_argument(
         "--torch-python", default=sys.executable, help='Python with the "bench" extra (torch)'
     )
-    command.add_argument("--rounds", type=int, default=7, help="turns of each side")
-    command.add_argument("--steps", type=int, default=10, help="timed steps in a turn")
-    command.add_argument("--threads", type=int, default=2, help="CPUs that each side may use")
-    command.add_argument("--out", type=Path, help="write the JSON record here")
+    step.add_argument("--rounds", type=int, default=7, help="turns of each side")
+    step.add_argument("--steps", type=int, default=10, help="timed steps in a turn")
+    step.add_argument("--threads", type=int, default=2, help="CPUs that each side may use")
+    fed.add_argument("--data", type=Path, help="frames to read (default: generated ones)")
+    fed.add_argument("--frames", type=int, default=400, help="how many to generate or read")
+    fed.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="decoding processes")
+    fed.add_argument("--repeats", type=int, default=10, help="timings of the source alone")
+    fed.add_argument("--chunks", type=int, default=10, help="timed chunks of five search steps")
+    for command in (step, fed):
+        command.add_argument("--out", type=Path, help="write the JSON record here")
     options = parser.parse_args(arguments)
+    if options.out and not options.out.parent.is_dir():
+        parser.error(f"--out {options.out}: folder {options.out.parent} does not exist")
+    (_check_search_step if options.command == "search-step" else _check_stream)(parser, options)
+    return options
+
+
+def _check_search_step(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.rounds < 1 or options.steps < 2:
         parser.error(
             f"--rounds {options.rounds} --steps {options.steps}: at least 1 round of 2 steps"
         )
-    if options.out and not options.out.parent.is_dir():
-        parser.error(f"--out {options.out}: folder {options.out.parent} does not exist")
     interpreter = shutil.which(options.torch_python)
     if interpreter is None:
         parser.error(f"--torch-python {options.torch_python}: no such program")
     options.torch_python = os.path.abspath(interpreter)  # workers start in another folder
-    return options
+
+
+def _check_stream(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    for name in ("frames", "repeats", "chunks"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} {getattr(options, name)}: at least 1")
+    if min(options.workers) < 1:
+        parser.error(f"--workers {min(options.workers)}: at least 1")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a benchmark, print its table, write its record; returns the exit code."""
     options = parse(arguments)
+    run, render = COMMANDS[options.command]
     try:
-        record = search_step(options)
-    except WorkerError as error:
+        record = run(options)
+    except (WorkerError, DataError) as error:
         _to_stderr(f"error: {error}")
         return 2
-    print(table(record))
+    print(render(record))
     if options.out:
         write_record(record, options.out)
     else:

@@ -2,6 +2,7 @@
 """Data of a run: a given folder, or for detectors a generated set."""
 
 import hashlib
+import math
 import os
 from pathlib import Path
 
@@ -14,10 +15,14 @@ from experiments.options import OptionError, Preset, RunOptions
 from experiments.progress import bar
 from mixq_jax.data import DataError, cifar, dacsdc, mnist, synthetic
 from mixq_jax.data.dacsdc import Dataset
+from mixq_jax.data.frames import FrameFiles
 from mixq_jax.data.labelled import Labelled
+from mixq_jax.source import device_bytes
 
 VARIABLE = "MIXQ_DATA"  # the folder of classification sets where --data is not given
 LOADERS = {"cifar10": cifar, "mnist": mnist}
+STREAM_ABOVE = 0.25  # of the device's memory: the rest is for the network and its gradients
+MAX_WORKERS = 16  # beyond, one disk is read rather than one CPU kept busy
 
 
 def load_split(options: RunOptions, preset: Preset, split: str) -> Dataset | Labelled:
@@ -95,8 +100,37 @@ def _frames(options: DetectionOptions, preset: Preset, split: str) -> Dataset:
     folder, size = detection_folder(options, preset), (preset.height, preset.width)
     try:
         with bar(f"load {split} frames") as advance:
-            return dacsdc.load(folder, *size, split, cache=options.cache, progress=advance)
+            data = dacsdc.load(
+                folder,
+                *size,
+                split,
+                cache=options.cache,
+                limit_bytes=_limit_bytes(options) if split == "train" else math.inf,
+                progress=advance,
+            )
+            if isinstance(data.images, FrameFiles):
+                gigabytes = len(data.images) * math.prod(size) * 3 / 1e9
+                note = f"{gigabytes:.1f} GB decoded: streamed, --workers {workers(options)}"
+                advance(len(data.images), note=note)
+            return data
     except DataError as error:
         if options.data is not None:
             raise
         raise run_folder.RunError(f"generated data: {error}; or delete {folder}") from error
+
+
+def _limit_bytes(options: DetectionOptions) -> float:
+    """Return the size of decoded training frames above which they are streamed."""
+    match options.stream:
+        case "on":
+            return 0
+        case "off":
+            return math.inf
+        case "auto":
+            return STREAM_ABOVE * device_bytes()
+
+
+def workers(options: RunOptions) -> int:
+    """Return how many processes decode streamed frames; one CPU is left for the training."""
+    given = getattr(options, "workers", None)
+    return given or max(1, min((os.cpu_count() or 1) - 1, MAX_WORKERS))

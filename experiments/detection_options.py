@@ -108,3 +108,8 @@ class DetectionOptions(RunOptions):
     """DAC-SDC folder (jpg + Pascal-VOC xml). Default: a generated set, cached."""
     box_gain: float | None = None
     """Gain of the loss's box term (published: 3.54)."""
+    stream: Literal["auto", "on", "off"] = "auto"
+    """Decode training frames while training, from their files, instead of keeping all of them on
+    the device. auto: where they would take more than a quarter of its memory."""
+    workers: int | None = None
+    """Processes that decode streamed frames. Default: one less than the CPUs, at most 16."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import run_folder
+from experiments.data import workers
 from experiments.interrupt import held_back
 from experiments.progress import bar
 from experiments.run_context import Run, bit_strings, bits_by_layer
@@ -22,6 +23,7 @@ from mixq_jax.data.crop import CropConfig
 from mixq_jax.detect import LossGains
 from mixq_jax.model import uniform_bits
 from mixq_jax.optim import OptimConfig
+from mixq_jax.source import to_source
 from mixq_jax.spec import conv_groups
 from mixq_jax.surrogate import expected_cost, normalised
 
@@ -114,7 +116,7 @@ def run_search(run: Run) -> dict:
         return lines, f"task {lines[-1]['task']:.2f}  dsp cost {lines[-1]['cost']['dsp']:.1f}"
 
     step = search.make_step(run.spec, config, table)
-    state = _learn(run, search_card(run), config, step, state, hyper, record)
+    state, waited = _learn(run, search_card(run), config, step, state, hyper, record)
     bits = read_out(pin(state.params["alphas"], run.spec.fixed_bits))
 
     def cost(chosen: FixedBits) -> dict[str, float]:
@@ -127,6 +129,7 @@ def run_search(run: Run) -> dict:
         **bit_strings(bits),
         "cost": cost(bits),
         "reference_cost": {str(four): cost(four)},
+        "waited_seconds": waited,
     }
 
 
@@ -138,23 +141,27 @@ def _learn(
     state: loop.TrainState,
     hyper: search.Hyper | None,
     record: Callable[[loop.TrainState, int, Any], tuple[list[dict], str]],
-) -> loop.TrainState:
-    """Run the steps of a stage; after every chunk keep the lines of `record` and a checkpoint."""
-    folder = run.out / card.kind
+) -> tuple[loop.TrainState, float]:
+    """Run the steps of a stage; after every chunk keep the lines of `record` and a checkpoint.
+
+    Returns the last state and the seconds for which the steps waited for data.
+    """
+    folder, waits = run.out / card.kind, []
     with bar(card.kind, config.steps) as advance:
 
-        def observe(state: loop.TrainState, first: int, metrics: Any) -> None:
-            lines, note = record(state, first, metrics)
+        def observe(state: loop.TrainState, chunk: loop.Chunk) -> None:
+            waits.append(chunk.waited_seconds)
+            lines, note = record(state, chunk.first, chunk.metrics)
             done = int(state.step)
             run_folder.append_lines(folder / "metrics.jsonl", lines)
             with held_back():
                 checkpoint.save(folder / "checkpoint", replace(card, step=done), state)
             advance(done, note=note)
 
-        return loop.train(
+        state = loop.train(
             step,
             state,
-            loop.to_device(run.train_data),
+            to_source(run.train_data, workers(run.options)),
             hyper,
             batch=config.batch,
             seed=config.seed,
@@ -162,6 +169,7 @@ def _learn(
             chunk=run.preset.chunk,
             observe=observe,
         )
+    return state, sum(waits)
 
 
 def first_layer_macs(run: Run) -> int:
@@ -220,16 +228,22 @@ def run_train(run: Run) -> dict:
         lines = [{"step": first + i, **_row(metrics, i)} for i in range(len(metrics.total))]
         return lines, f"loss {lines[-1]['total']:.2f}"
 
+    waited = 0.0
     if config.steps == 0:  # the checkpoint of --init as it is
         with held_back():
             checkpoint.save(folder / "checkpoint", train_card(run, bits), state)
     else:
         step = finetune.make_step(run.spec, config, bits)
-        _learn(run, train_card(run, bits), config, step, state, None, record)
+        _, waited = _learn(run, train_card(run, bits), config, step, state, None, record)
     widths = {}
     if isinstance(bits, FixedBits):
         widths = {"bits": bits_by_layer(run.spec, bits), **bit_strings(bits)}
-    return {**widths, "warm_start": supernet is not None, "steps": config.steps}
+    return {
+        **widths,
+        "warm_start": supernet is not None,
+        "steps": config.steps,
+        "waited_seconds": waited,
+    }
 
 
 def trained_variables(run: Run) -> dict:

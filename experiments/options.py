@@ -160,13 +160,14 @@ RANGES = {
     "search_steps": (1, 1 << 30),
     "train_steps": (0, 1 << 30),
     "slim": (1, 16),  # the narrowest layer of a network has 16 channels
+    "workers": (1, 256),
 }
 
 
 def _check(options: RunOptions, preset: Preset) -> None:
     for name, (low, high) in RANGES.items():
-        value = getattr(preset if hasattr(preset, name) else options, name)
-        if not low <= value <= high:  # neither is NaN
+        value = getattr(preset if hasattr(preset, name) else options, name, None)
+        if value is not None and not low <= value <= high:  # neither is NaN
             flag = name.replace("_", "-")
             raise OptionError(f"--{flag} {value}: must be in {low:g}..{high:.10g}")
     if (options.wbits is None) != (options.abits is None):

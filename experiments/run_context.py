@@ -19,6 +19,7 @@ from hw.hls import toolchain
 from mixq_jax import torch_file
 from mixq_jax.bits import BitsError, FixedBits, FloatBits, parse_bits
 from mixq_jax.data.dacsdc import Dataset
+from mixq_jax.data.frames import FrameFiles
 from mixq_jax.data.labelled import Labelled
 from mixq_jax.model import uniform_bits
 from mixq_jax.nets import classifier, detector
@@ -26,7 +27,7 @@ from mixq_jax.spec import NetSpec
 from mixq_jax.task import score_name
 from mixq_jax.torch_file import TorchFile
 
-NOT_RECORDED = ("resume", "out", "cache", "json")
+NOT_RECORDED = ("resume", "out", "cache", "json", "stream", "workers")
 PACKAGES = ("mixq-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "hls4ml")
 
 
@@ -160,6 +161,7 @@ class Run:
                     "source": "generated" if generated else str(data_folder(self.options)),
                     "note": getattr(self.test_data, "note", ""),
                     "classes": list(getattr(self.test_data, "classes", ())),
+                    "streamed": isinstance(self.train_data.images, FrameFiles),
                     "train_frames": len(self.train_data.images),
                     "test_frames": len(self.test_data.images),
                 },

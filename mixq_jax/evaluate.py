@@ -16,7 +16,7 @@ from mixq_jax.bits import FixedBits, FloatBits
 from mixq_jax.data.dacsdc import Dataset
 from mixq_jax.data.labelled import Labelled
 from mixq_jax.integer import executor
-from mixq_jax.loop import batch_rows
+from mixq_jax.source import batch_rows
 from mixq_jax.spec import ClassifyHead, DetectHead, NetSpec
 
 Predict = Callable[[np.ndarray], jax.Array]  # uint8 [N, H, W, C] -> head output [N, gh, gw, M]

@@ -7,12 +7,13 @@ Any nesting of folders is accepted, as long as `name.jpg` and `name.xml` lie sid
 import re
 import xml.etree.ElementTree as ET
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 
 UNWEIGHTED_CLASS = "0"  # the name of every object in the contest's test set
+Progress = Callable[[int, int], None]  # (frames done, frames in all)
 
 
 class DataError(ValueError):
@@ -43,7 +44,7 @@ def scan(directory: Path | str) -> tuple[Sample, ...]:
     Raises DataError for a missing or empty folder, a jpg or xml without its partner, an unreadable
     xml, and an xml without a box that lies inside the image.
     """
-    return weighted([read_annotation(path) for path in list_frames(directory)])
+    return read_annotations(list_frames(directory))
 
 
 def list_frames(directory: Path | str) -> list[Path]:
@@ -62,6 +63,16 @@ def list_frames(directory: Path | str) -> list[Path]:
             f"{present[stem]}: {stem.name}{missing} is missing beside it; add it or remove this one"
         )
     return sorted(images.values(), key=lambda path: (path.parent, _index(path), path.name))
+
+
+def read_annotations(paths: Sequence[Path], progress: Progress | None = None) -> tuple[Sample, ...]:
+    """Read the xml beside every jpg of `paths`, and weigh the frames among themselves."""
+    samples = []
+    for path in paths:
+        samples.append(read_annotation(path))
+        if progress is not None:
+            progress(len(samples), len(paths))
+    return weighted(samples)
 
 
 def read_annotation(path: Path) -> Sample:

@@ -3,26 +3,24 @@
 
 import hashlib
 import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from PIL import Image
 
 from mixq_jax.data.annotations import (
     DataError,
+    Progress,
     Sample,
     list_frames,
-    read_annotation,
+    read_annotations,
     scan,
-    weighted,
 )
 from mixq_jax.data.atomic import atomic_directory
-from mixq_jax.data.resize import resize_bilinear
+from mixq_jax.data.frames import FrameFiles, decode_into
 
 __all__ = ["DataError", "Dataset", "Progress", "Sample", "Split", "load", "scan"]
 
@@ -32,18 +30,18 @@ TEST_FRACTION = 0.2
 FOLDERS_TO_SPLIT_BY = 5
 
 Split = Literal["train", "test", "all"]
-Progress = Callable[[int, int], None]  # (frames done, frames in all)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Decoded frames; row i of every field is frame i.
+    """Frames; row i of every field is frame i.
 
-    `images` are BGR bytes, `boxes` (cx, cy, w, h) in units of the frame's width and height,
-    `weights` the frames' weights in the loss, `names` the jpg paths relative to the data folder.
+    `images` are BGR bytes, or files that give them row by row, `boxes` (cx, cy, w, h) in units of
+    the frame's width and height, `weights` the frames' weights in the loss, `names` the jpg paths
+    relative to the data folder.
     """
 
-    images: UInt8[np.ndarray, "n h w 3"]
+    images: UInt8[np.ndarray, "n h w 3"] | FrameFiles
     boxes: Float32[np.ndarray, "n 4"]
     weights: Float32[np.ndarray, " n"]
     names: tuple[str, ...]
@@ -66,6 +64,7 @@ def load(
     split: Split = "all",
     *,
     cache: Path | str | None = None,
+    limit_bytes: float = math.inf,
     progress: Progress | None = None,
 ) -> Dataset:
     """Decode one split, each frame resized straight to `height` x `width` (aspect not kept).
@@ -73,12 +72,16 @@ def load(
     Where `directory` has both a train and a test folder, the split is the folder. Otherwise the
     test split is a fifth of the folders (of the frames, below five folders), chosen by a hash of
     their names. `cache` is a folder for decoded arrays, found again by the frames' names, sizes
-    and times; they are then memory-mapped. Raises DataError where `scan` does and for an image
-    that is unreadable or of another size than its xml says.
+    and times; they are then memory-mapped. A split whose pixels would take more than `limit_bytes`
+    is not decoded but left in its files (`FrameFiles`). Raises DataError where `scan` does and,
+    when it is decoded, for an image that is unreadable or of another size than its xml says.
     """
     directory = Path(directory)
     paths = _select(directory, list_frames(directory), split)
     shape = (len(paths), height, width, 3)
+    if math.prod(shape) > limit_bytes:
+        samples = read_annotations(paths, progress)
+        return _labelled(directory, samples, FrameFiles(samples, height, width))
     if cache is None:
         return _decode(directory, paths, np.empty(shape, np.uint8), progress)
     entry = Path(cache) / _cache_key(directory, paths, height, width)
@@ -122,36 +125,20 @@ def _decode(
     progress: Progress | None,
 ) -> Dataset:
     """Fill `images` from `paths` and return them with their labels."""
-    samples = weighted([read_annotation(path) for path in paths])
+    samples = read_annotations(paths)
+    decode_into(images, samples, progress)
+    return _labelled(directory, samples, images)
 
-    def decode_into(i: int) -> None:
-        images[i] = _read_image(samples[i], *images.shape[1:3])
 
-    with ThreadPoolExecutor() as pool:  # JPEG decoding releases the interpreter lock
-        for done, _ in enumerate(pool.map(decode_into, range(len(samples))), start=1):
-            if progress is not None:
-                progress(done, len(samples))
+def _labelled(
+    directory: Path,
+    samples: tuple[Sample, ...],
+    images: UInt8[np.ndarray, "n h w 3"] | FrameFiles,
+) -> Dataset:
     boxes = np.array([_centre_size(sample) for sample in samples], np.float32)
     weights = np.array([sample.weight for sample in samples], np.float32)
-    names = tuple(path.relative_to(directory).as_posix() for path in paths)
+    names = tuple(sample.path.relative_to(directory).as_posix() for sample in samples)
     return Dataset(images, boxes, weights, names)
-
-
-def _read_image(sample: Sample, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Return the frame as BGR bytes of `height` x `width`."""
-    try:
-        with Image.open(sample.path) as image:
-            rgb = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{sample.path}: unreadable jpg ({error}); replace or remove the pair"
-        ) from error
-    if rgb.shape[:2] != (sample.height, sample.width):
-        raise DataError(
-            f"{sample.path.with_suffix('.xml')}: size says {sample.width}x{sample.height} but "
-            f"{sample.path.name} is {rgb.shape[1]}x{rgb.shape[0]}; correct it or replace the image"
-        )
-    return resize_bilinear(rgb[..., ::-1], height, width)
 
 
 def _centre_size(sample: Sample) -> tuple[float, float, float, float]:

@@ -12,7 +12,7 @@ def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     centre = (np.arange(target) + 0.5) * (source / target) - 0.5
     centre = np.clip(centre, 0, source - 1)
     left = np.floor(centre).astype(np.intp)
-    weight = np.rint((centre - left) * (1 << WEIGHT_BITS)).astype(np.uint32)
+    weight = np.rint((centre - left) * (1 << WEIGHT_BITS)).astype(np.uint16)
     return left, np.minimum(left + 1, source - 1), weight
 
 
@@ -26,11 +26,18 @@ def resize_bilinear(
     """
     if image.shape[:2] == (height, width):
         return image
-    one = np.uint32(1 << WEIGHT_BITS)
+    channels = image.shape[2]
     top, bottom, wy = _taps(image.shape[0], height)
     left, right, wx = _taps(image.shape[1], width)
-    wy, wx = wy[:, None, None], wx[None, :, None]
-    rows = image[top] * (one - wy) + image[bottom] * wy
-    blend = rows[:, left] * (one - wx) + rows[:, right] * wx
-    half = np.uint32(1 << (2 * WEIGHT_BITS - 1))
-    return ((blend + half) >> np.uint32(2 * WEIGHT_BITS)).astype(np.uint8)
+    # Sums of two bytes by weights that add up to 256 fit 16 bits: half the memory to move.
+    wy, one = wy[:, None, None], np.uint16(1 << WEIGHT_BITS)
+    rows = (image[top] * (one - wy) + image[bottom] * wy).reshape(height, -1)
+    # The columns of a row of pixels and channels: one flat gather is faster than one of triples.
+    left, right = (
+        (side[:, None] * channels + np.arange(channels)).ravel() for side in (left, right)
+    )
+    wx = np.repeat(wx, channels).astype(np.uint32)
+    blend = rows.take(left, 1) * (np.uint32(1 << WEIGHT_BITS) - wx) + rows.take(right, 1) * wx
+    blend += np.uint32(1 << (2 * WEIGHT_BITS - 1))
+    blend >>= np.uint32(2 * WEIGHT_BITS)
+    return blend.astype(np.uint8).reshape(height, width, channels)

@@ -8,22 +8,18 @@ The test split shows no object (shape in a hue) and no background of the trainin
 """
 
 import json
-import multiprocessing
-import signal
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from mixq_jax.data.annotations import DataError
+from mixq_jax.data.annotations import DataError, Progress
 from mixq_jax.data.atomic import atomic_directory
-from mixq_jax.data.dacsdc import Progress
+from mixq_jax.data.processes import SPAWN, interrupts_blocked
 from mixq_jax.data.scene import Box, SceneConfig, Split, cast, render
 
 VERSION = 1
@@ -98,28 +94,12 @@ def _write_frames(
     with ExitStack() as stack:
         written = map(write, jobs)
         if workers > 1:
-            pool = stack.enter_context(_pool(workers))
-            with _interrupts_blocked():
+            pool = stack.enter_context(ProcessPoolExecutor(workers, SPAWN))
+            with interrupts_blocked():
                 written = pool.map(write, jobs, chunksize=32)
         for done, _ in enumerate(written, start=1):
             if progress is not None:
                 progress(done, len(jobs))
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    """Return processes that are spawned: one with running threads (JAX has some) must not fork."""
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Hold Ctrl-C back; processes started meanwhile never see it and leave it to this one."""
-    resource_tracker.ensure_running()  # its start would let Ctrl-C through again
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 def _write_frame(directory: Path, config: SyntheticConfig, job: tuple[Split, int]) -> None:

@@ -179,6 +179,21 @@ def test_bad_options_end_with_code_2(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--frames", "0"], "--frames 0: at least 1"),
+        (["--workers", "2", "0"], "--workers 0: at least 1"),
+        (["--out", "/no/folder/x.json"], "--out /no/folder/x.json: folder /no/folder does not"),
+    ],
+)
+def test_bad_options_of_the_stream_end_with_code_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        bench.parse(["stream", *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
 def test_record_is_written_whole(tmp_path):
     path = tmp_path / "record.json"
     bench.write_record({"version": 1}, path)

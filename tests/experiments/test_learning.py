@@ -42,6 +42,8 @@ CHANGES = {
     "train_steps": 3,
     "box_gain": 1.0,
     "warm_start": False,
+    "stream": "on",
+    "workers": 2,
 }
 SEARCH_CHANGES = {
     "seed": {"seed"},

@@ -18,7 +18,9 @@ from hw.resources import RESOURCES, cost_table
 from mixq_jax import checkpoint, evaluate, export, finetune, loop, search
 from mixq_jax.bits import WIDTHS, Alphas, FixedBits, FloatBits
 from mixq_jax.checkpoint import Card, CheckpointError
+from mixq_jax.data import SyntheticConfig, generate
 from mixq_jax.data.dacsdc import Dataset
+from mixq_jax.data.frames import FrameFiles
 from mixq_jax.evaluate import Detections
 from mixq_jax.loop import TrainState
 from mixq_jax.model import uniform_bits
@@ -123,7 +125,9 @@ def learned(run: Run, state: TrainState, seen: list) -> TrainState:
 
     config = learning.train_config(run)
     card = replace(CARD, kind="train")
-    return learning._learn(run, card, config, counting_step, state, None, record)
+    state, waited = learning._learn(run, card, config, counting_step, state, None, record)
+    assert waited >= 0
+    return state
 
 
 def with_data(run: Run, train: int = 8, test: int = 3) -> Run:
@@ -174,6 +178,39 @@ def test_an_interrupted_run_resumes_to_the_same_end(tmp_path):
     assert [line["total"] for line in lines_of(folder / "metrics.jsonl")] == list(range(10))
 
 
+def test_a_run_from_files_may_be_resumed_from_memory(tmp_path):
+    config = SyntheticConfig(width=96, height=48, train_frames=9, test_frames=2)
+    generate(tmp_path / "frames", config)
+    records = []
+    for name, choices in (("memory", ("off", "off")), ("mixed", ("on", "off"))):
+        for steps, stream in zip((6, 10), choices, strict=True):
+            options = {"data": tmp_path / "frames", "stream": stream, "workers": 1}
+            options |= {"cache": tmp_path / "cache", "resume": steps == 10}
+            run = run_of(tmp_path / name, train_steps=steps, **options)
+            assert isinstance(run.train_data.images, FrameFiles) is (stream == "on")
+            state = learning._resume(run, run.out / "train", CARD, tiny_state())
+            state = learned_pixels(run, state)
+        assert int(state.step) == 10
+        records.append(lines_of(tmp_path / name / "train/metrics.jsonl"))
+    assert records[0] == records[1]
+    assert len({line["pixels"] for line in records[0]}) > 1
+
+
+def learned_pixels(run: Run, state: TrainState) -> TrainState:
+    """Run `_learn` with a step that keeps the sum of every batch's pixels."""
+
+    def step(state, batch, hyper):
+        state, metrics = counting_step(state, batch, hyper)
+        return state, metrics._replace(total=batch.images.sum())
+
+    def record(_, first, metrics):
+        sums = metrics.total.tolist()
+        return [{"step": first + i, "pixels": total} for i, total in enumerate(sums)], ""
+
+    config = learning.train_config(run)
+    return learning._learn(run, CARD, config, step, state, None, record)[0]
+
+
 @pytest.fixture
 def trains(monkeypatch):
     """Replace network and evaluation of a training; return what they were given."""
@@ -220,6 +257,7 @@ def test_training_measures_the_iou_on_its_way(tmp_path, trains, steps, marks):
     assert lines[3]["total"] == 3.0
     assert lines[3]["box"] == 6.0
     assert set(lines[3]) == {"step", "total", "box", "objectness"}
+    assert result.pop("waited_seconds") >= 0
     assert result == {
         "bits": {f"conv{i}": [4, 8 if i == 0 else 4] for i in range(9)},
         "w": BITS["wbits"],

@@ -117,6 +117,8 @@ def test_presets_can_run(preset):
         ({"clock_mhz": float("inf")}, "--clock-mhz inf: must be in 1..2000"),
         ({"seed": -1}, "--seed -1: must be in 0..4294967295"),
         ({"seed": 1 << 32}, "--seed 4294967296: must be in 0..4294967295"),
+        ({"workers": 0}, "--workers 0: must be in 1..256"),
+        ({"workers": 257}, "--workers 257: must be in 1..256"),
         ({"wbits": "444444444"}, "--wbits and --abits belong together; give both or none"),
         ({"abits": "444444444"}, "--wbits and --abits belong together; give both or none"),
     ],
@@ -137,6 +139,8 @@ def test_impossible_values_are_refused(given, message):
         {"train_steps": 1},
         {"tau_last": 1e-3},
         {"clock_mhz": 1.0},
+        {"workers": 1},
+        {"workers": 256},
         {"wbits": "444444444", "abits": "844444444"},
     ],
 )

@@ -21,13 +21,17 @@ from hw.hls import toolchain
 from hw.hls.toolchain import ToolchainError
 from mixq_jax.bits import FixedBits
 from mixq_jax.data import synthetic
+from mixq_jax.data.frames import FrameFiles
 from mixq_jax.nets import detector
 from mixq_jax.spec import QuantSpec, SpecError
 
 FOUND = FixedBits((5, 4, 3, 3, 3, 4, 3, 4, 2), (8, 4, 4, 5, 3, 4, 6, 4, 7))
 
 
-COUNTS = {"note": "", "classes": [], "train_frames": 3, "test_frames": 2}
+COUNTS = {
+    **{"note": "", "classes": [], "streamed": False},
+    **{"train_frames": 3, "test_frames": 2},
+}
 
 
 def folder_of(run: Run) -> Path:
@@ -178,10 +182,11 @@ def test_check_looks_for_the_compiler_only_where_it_is_needed(tmp_path, monkeypa
         run_of(tmp_path).check(simulates=True)
 
 
-def test_recorded_options_are_all_but_folders_and_resume(tmp_path):
+def test_recorded_options_are_those_that_decide_results(tmp_path):
     run = run_of(tmp_path, resume=True, data=Path("some/frames"), lam=0.5)
     recorded = run.recorded_options()
-    assert set(asdict(run.options)) - set(recorded) == {"resume", "out", "cache", "json"}
+    left_out = {"resume", "out", "cache", "json", "stream", "workers"}
+    assert set(asdict(run.options)) - set(recorded) == left_out
     assert recorded["data"] == "some/frames"
     assert (recorded["preset"], recorded["lam"], recorded["seed"]) == ("smoke", 0.5, 0)
     assert json.loads(json.dumps(recorded)) == recorded
@@ -297,3 +302,34 @@ def test_compiled_programs_are_kept_beside_the_data(tmp_path, monkeypatch):
     run_context.keep_compiled_programs(Path("cache"))
     assert told["jax_compilation_cache_dir"] == str(tmp_path.resolve() / "cache/xla")
     assert told["jax_persistent_cache_min_compile_time_secs"] <= 1.0
+
+
+SIZE_BYTES = 3 * 48 * 96 * 3  # of the training frames, decoded
+
+
+@pytest.mark.parametrize(
+    ("stream", "device_bytes", "streamed"),
+    [
+        ("auto", 4 * SIZE_BYTES, False),
+        ("auto", 4 * SIZE_BYTES - 1, True),
+        ("on", 1 << 40, True),
+        ("off", 1, False),
+    ],
+)
+def test_training_frames_are_streamed_where_they_crowd_the_device(
+    tmp_path, frames, monkeypatch, capsys, stream, device_bytes, streamed
+):
+    monkeypatch.setattr(data, "device_bytes", lambda: device_bytes)
+    run = run_of(tmp_path, data=frames, stream=stream, workers=3)
+    assert isinstance(run.train_data.images, FrameFiles) is streamed
+    assert isinstance(run.test_data.images, np.ndarray)
+    assert ("streamed, --workers 3" in capsys.readouterr().err) is streamed
+    run.write_card()
+    assert json.loads((tmp_path / "run.json").read_text())["data"]["streamed"] is streamed
+
+
+@pytest.mark.parametrize(("cpus", "count"), [(None, 1), (1, 1), (2, 1), (8, 7), (64, 16)])
+def test_one_cpu_is_left_for_the_training(tmp_path, monkeypatch, cpus, count):
+    monkeypatch.setattr(data.os, "cpu_count", lambda: cpus)
+    assert data.workers(run_of(tmp_path).options) == count
+    assert data.workers(run_of(tmp_path, workers=40).options) == 40

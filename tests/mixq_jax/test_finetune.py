@@ -11,6 +11,7 @@ from mixq_jax.bits import FixedBits
 from mixq_jax.data.augment import AugmentConfig
 from mixq_jax.data.dacsdc import Dataset
 from mixq_jax.optim import OptimConfig
+from mixq_jax.source import to_device
 
 BITS = FixedBits((4, 4, 6), (8, 4, 6))
 CONFIG = finetune.FinetuneConfig(
@@ -34,13 +35,13 @@ def train(step, state, data):
     state = loop.train(
         step,
         state,
-        loop.to_device(data),
+        to_device(data),
         None,
         batch=CONFIG.batch,
         seed=CONFIG.seed,
         steps=CONFIG.steps,
         chunk=40,
-        observe=lambda state, first, metrics: losses.extend(metrics.total.tolist()),
+        observe=lambda state, done: losses.extend(done.metrics.total.tolist()),
     )
     return state, losses
 
@@ -69,7 +70,7 @@ def test_a_step_keeps_the_types_of_its_state(small_spec, data, warm):
 
     state, rows = jax.eval_shape(first), jax.ShapeDtypeStruct((2, 4), jnp.int32)
     run = loop.scan(finetune.make_step(small_spec, CONFIG, BITS))
-    after, _ = run.eval_shape(state, loop.to_device(data), rows, None)
+    after, _ = run.eval_shape(state, to_device(data), rows, None)
     assert after == state
 
 
@@ -81,7 +82,7 @@ def test_a_warm_start_leaves_the_supernet_usable(small_spec, data):
     def step(state, batch, hyper):
         return state._replace(step=state.step + 1), state.step
 
-    loop.scan(step)(warm, loop.to_device(data), jnp.zeros((1, 4), jnp.int32), None)
+    loop.scan(step)(warm, to_device(data), jnp.zeros((1, 4), jnp.int32), None)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(supernet))
 
 

@@ -19,6 +19,7 @@ from mixq_jax.data.augment import light
 from mixq_jax.data.dacsdc import Dataset
 from mixq_jax.export import to_graph
 from mixq_jax.optim import OptimConfig
+from mixq_jax.source import to_device
 
 STEPS, CHUNK, BATCH = 6, 2, 4
 
@@ -54,7 +55,7 @@ def compiled(small_spec, config, step, data):
     """The scanned step, compiled ahead of time for chunks of `CHUNK` batches."""
     state = jax.eval_shape(lambda: search.init_state(small_spec, config))
     rows = jax.ShapeDtypeStruct((CHUNK, BATCH), jnp.int32)
-    return loop.scan(step).lower(state, loop.to_device(data), rows, hyper(0.0)).compile()
+    return loop.scan(step).lower(state, to_device(data), rows, hyper(0.0)).compile()
 
 
 def hyper(lam: float) -> search.Hyper:
@@ -71,13 +72,13 @@ def run(monkeypatch, compiled, data, config):
         state = loop.train(
             None,
             state,
-            loop.to_device(data),
+            to_device(data),
             hyper(lam),
             batch=BATCH,
             seed=config.seed,
             steps=steps,
             chunk=CHUNK,
-            observe=lambda state, first, metrics: seen.append(metrics),
+            observe=lambda state, done: seen.append(done.metrics),
         )
         return state, jax.tree.map(lambda *parts: np.concatenate(parts), *seen)
 
@@ -176,7 +177,7 @@ def test_the_step_is_traced_once(small_spec, config, table, data):
     state = jax.eval_shape(lambda: search.init_state(small_spec, config))
     rows = jax.ShapeDtypeStruct((CHUNK, BATCH), jnp.int32)
     for _ in range(3):
-        state, _ = run.eval_shape(state, loop.to_device(data), rows, hyper(0.0))
+        state, _ = run.eval_shape(state, to_device(data), rows, hyper(0.0))
     assert len(traces) == 1
 
 
@@ -188,7 +189,7 @@ def test_layers_with_fixed_widths_are_priced_at_them(small_spec, config, table, 
     values[2, :, :, 0] = np.arange(49).reshape(7, 7)  # only the fixed layer costs
     step = search.make_step(spec, config, jnp.asarray(values, jnp.float32))
     state = search.init_state(spec, config)
-    batch = loop.take(loop.to_device(data), jnp.arange(BATCH))
+    batch = loop.take(to_device(data), jnp.arange(BATCH))
     _, metrics = jax.jit(step)(state, batch, hyper(1.0))
     assert metrics.cost.tolist() == [values[2, 8 - 2, 7 - 2, 0], 0, 0]
     assert (metrics.argmax_w[2], metrics.argmax_a[2]) == (8, 7)

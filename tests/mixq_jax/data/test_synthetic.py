@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import re
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,6 @@ from scipy import stats
 
 from mixq_jax.data import DataError, SceneConfig, SyntheticConfig, generate, load, scan
 from mixq_jax.data.scene.frame import _area
-from mixq_jax.data.synthetic import _interrupts_blocked, _pool
 
 TINY = SyntheticConfig(width=64, height=32, train_frames=12, test_frames=5)
 
@@ -110,15 +108,6 @@ def test_interrupt_leaves_nothing(tmp_path, workers):
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path / "d", TINY, workers=workers, progress=stop)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_processes_never_see_an_interrupt():
-    """Not even in their first moments: one that does prints a traceback of its own."""
-    with _pool(1) as pool:
-        with _interrupts_blocked():
-            blocked = pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ())
-        assert signal.SIGINT in blocked.result()
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_progress_counts_every_frame(tmp_path):
