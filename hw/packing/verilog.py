@@ -114,7 +114,8 @@ def _operands(plan: PackPlan, word: Word, name: str) -> str:
             body.append(f"  wire {signed}{_range(port)} {lane}{i}_wide = {lane}{i};")
         shifted = [f"({lane}{i}_wide << {offset})" for i, offset in enumerate(offsets)]
         total = _joined(shifted, lane == "a" and _disjoint(offsets, part.a_bits))
-        body.append(f"  assign {lane}_word = {total}{_literal(constant, port)};")
+        # In parentheses: + binds tighter than the | of disjoint lanes.
+        body.append(f"  assign {lane}_word = ({total}){_literal(constant, port)};")
     return _module(f"{name}_operands", ports, body)
 
 

@@ -52,7 +52,8 @@ def every_layer(stage: Stage) -> list[LayerDesign]:
 
 def layer_dsps(stage: Stage, layer: LayerDesign) -> int:
     folding = layer.folding
-    lane = sum(multipliers(node, stage.acc, dsp(ZU3.dsp_type)) for node in stage.requants)
+    requants = [(node, stage.acc) for node in stage.requants] + list(stage.sums)
+    lane = sum(multipliers(*pair, dsp(ZU3.dsp_type)) for pair in requants)
     return folding.pe * folding.simd * folding.kernel_rows + folding.requant_lanes * lane
 
 
@@ -69,7 +70,7 @@ def brute_force_interval(graph: Graph, dsps: int) -> int | None:
             if not are_multiples(window_channels(stage, layer.folding), in_parallel):
                 continue
             own = layer_processes(stage, layer, in_parallel, 64)
-            rest = follower_processes(graph, stage, types, layer.out_parallel)
+            rest = follower_processes(graph, stage, types, layer)
             key = layer.out_parallel, layer_dsps(stage, layer)
             cycles = max(map(process_cycles, (*own, *rest)))
             found[key] = min(cycles, found.get(key, cycles))

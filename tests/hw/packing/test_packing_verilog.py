@@ -69,6 +69,7 @@ QUICK = (  # one plan of every family, for yosys in the fast suite
     "chain, t = 2",
     "weights split, signed",
     "flush, folded",
+    "centred, t = 4",
     "flipped bit",
     "canary, t = 1",
     "canary, t = 4",
@@ -215,6 +216,16 @@ def test_samples_use_every_trick_and_both_ports():
     assert any(word.w_add for word in words)
     assert any(word.a_sub for word in words)
     assert {word.w_port for word in words} == {18, 27}
+
+
+@pytest.mark.parametrize("name", [name for name in PLANS if "centred" in name])
+def test_the_centre_is_taken_off_all_lanes_at_once(name):
+    """`a0 | a1 << 8 + c` would take it off the last lane alone, and carry into none."""
+    plan = PLANS[name]
+    (word,) = plan.words
+    lanes = " | ".join(f"(a{j}_wide << {lane.offset})" for j, lane in enumerate(word.acts))
+    constant = -word.a_sub % (1 << word.a_port)
+    assert f"assign a_word = ({lanes}) + {word.a_port}'d{constant};" in word_verilog(plan, 0)
 
 
 def test_constant_of_an_unfolded_word_is_written_out():
