@@ -16,7 +16,16 @@ from hw.device import device, dsp
 from hw.ir import Conv, Graph, Input, Linear, Output, Requant, WeightFormat
 from hw.ir_verify import infer, requant_fits_dsp
 from hw.packing.table import table
-from hw.pipeline import Concatenate, Fork, MacArray, PatchBuffer, Process, SpaceToDepth, Window
+from hw.pipeline import (
+    AddStreams,
+    Concatenate,
+    Fork,
+    MacArray,
+    PatchBuffer,
+    Process,
+    SpaceToDepth,
+    Window,
+)
 from hw.resources import (
     RESOURCES,
     SEARCHED_BITS,
@@ -304,6 +313,8 @@ WIDE_MAP = (8, 64, 8, 4, 5)
         (Fork("f", *MAP, columns=3), Usage(lut=120, ff=100 + 60)),
         # one word of either stream is chosen and kept
         (Concatenate("c", 8, 16, 8, 24, 4, 5), Usage(lut=120 + 20, ff=100 + 20)),
+        # four adders of 8 bits and their registers
+        (AddStreams("a", 8, 16, 8, 4, 7, 5, 8), Usage(lut=120 + 32, ff=100 + 32)),
         # two memories of 2 rows: 64 words of 20 bits are in LUTs, 256 words in a block RAM each
         (SpaceToDepth("s", *MAP, block=2), Usage(lut=120 + 20 + 2 * 20, ff=100)),
         (SpaceToDepth("s", *WIDE_MAP, block=2), Usage(lut=120 + 20, ff=100, bram18=2)),
@@ -323,7 +334,7 @@ def test_processes_that_pass_codes_on_by_hand(process, usage):
 
 @st.composite
 def passing_process(draw) -> Process:
-    """A process that forks, joins or reorders codes."""
+    """A process that forks, joins, adds or reorders codes."""
     bits, parallel, groups = draw(bit_widths()), draw(st.integers(1, 8)), draw(st.integers(1, 8))
     step = draw(st.integers(2, 4))
     sides = step * draw(st.integers(1, 6)), step * draw(st.integers(1, 40))
@@ -334,6 +345,7 @@ def passing_process(draw) -> Process:
         SpaceToDepth("p", *shape, step),
         PatchBuffer("p", *shape, kernel, step, kernel // 2),
         Concatenate("p", *sides, parallel * groups, parallel, parallel, bits),
+        AddStreams("p", *shape, bits, bits + 1),
     )
     return draw(st.sampled_from(made))
 
@@ -345,6 +357,8 @@ def test_larger_buffers_never_take_less(process, what):
         names = ("parallel", "channels", "first_channels", "second_channels")
     elif what == "channels":
         names = ("channels", "first_channels")
+    elif what == "bits":
+        names = ("bits", "acc_bits")
     else:
         names = (what,)
     doubled = {name: 2 * getattr(process, name) for name in names if hasattr(process, name)}
@@ -357,7 +371,7 @@ def test_larger_buffers_never_take_less(process, what):
 @given(passing_process())
 def test_buffers_hold_their_words(process):
     """As many bits of LUT memory or block RAM as the rows that must be there at once have."""
-    if isinstance(process, Fork | Concatenate):
+    if isinstance(process, Fork | Concatenate | AddStreams):
         return
     rows = 2 * process.block if isinstance(process, SpaceToDepth) else process.kernel
     held_bits = rows * process.width * process.channels * process.bits

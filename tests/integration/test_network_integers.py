@@ -17,36 +17,38 @@ from hw.hls import csim, emit
 from hw.hls.beats import pack_frames, unpack_results
 from hw.hls.taps import decode_taps
 from hw.ir import Graph
+from hw.lower import lower
 from hw.sim import simulate
 from hw.sim.actor import network
 from mixq_jax import model
 from mixq_jax.export import integer_bits, to_graph
 from mixq_jax.integer import executor
-from mixq_jax.nets import NETS, detector, vgg_tiny
+from mixq_jax.nets import CLASSIFIERS, NETS, classifier, detector
 from mixq_jax.nets.baselines import QUANTISERS
 from mixq_jax.spec import NetSpec
 from tests.hw.hls.networks import draw_designs
 from tests.network_samples import random_bits, random_images, random_variables
 from tests.strategies import chain_design
 
-NETWORKS = (*NETS, "vgg_tiny")
+NETWORKS = (*NETS, "vgg_tiny", "resnet8")
+REST = [name for name in NETWORKS if name != "vgg_tiny"]
 MOST_MULTIPLIERS = 48  # of a random array: enough for every kind of word, quick to compile
 
 
 def small(name: str) -> NetSpec:
     """A quarter or an eighth of the channels on the smallest images that show every layer."""
-    if name == "vgg_tiny":
-        return vgg_tiny(8, channels=(8, 8, 16, 16, 32, 32))
+    if name in CLASSIFIERS:
+        return classifier(name, 8, slim=8)
     return detector(name, 16, 32, slim=4)
 
 
 def reduced(name: str) -> NetSpec:
     """All channels on images of a few rows."""
-    return vgg_tiny(16) if name == "vgg_tiny" else detector(name, 32, 64)
+    return classifier(name, 16) if name in CLASSIFIERS else detector(name, 32, 64)
 
 
 def full(name: str) -> NetSpec:
-    return vgg_tiny() if name == "vgg_tiny" else detector(name, 160, 320)
+    return classifier(name, 32) if name in CLASSIFIERS else detector(name, 160, 320)
 
 
 def flax_integers(spec: NetSpec, graph: Graph, integer, variables: Mapping, images: np.ndarray):
@@ -78,7 +80,7 @@ def check_executors(spec: NetSpec, seed: int) -> None:
 
 
 @pytest.mark.parametrize(  # tests of export and executor have smaller nets of every kind of layer
-    "name", ["vgg_tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in NETS)]
+    "name", ["vgg_tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in REST)]
 )
 def test_executors_of_small_networks(name):
     check_executors(small(name), seed=1)
@@ -100,7 +102,7 @@ def test_executors_of_full_networks(name):
 
 def random_designs(spec: NetSpec, seed: int, count: int) -> Iterator[Design]:
     """Yield designs of a network at random widths, each layer mapped at random."""
-    graph = to_graph(spec, random_bits(spec, seed), random_variables(spec, seed))
+    graph = lower(to_graph(spec, random_bits(spec, seed), random_variables(spec, seed)))
     strategy = chain_design(st.just(graph), MOST_MULTIPLIERS)
     yield from draw_designs(strategy, count + 1)[1:]  # the first is one multiplier a layer
 

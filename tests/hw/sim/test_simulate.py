@@ -298,7 +298,7 @@ def test_simulate_equals_tick_model(design, frames, data):
         assert report == tick_simulate(pipeline, frames)
 
 
-@settings(max_examples=60)
+@settings(max_examples=45)
 @given(chain_design(branched_graph()))
 def test_default_depths_hold_what_one_branch_is_ahead(design):
     pipeline = build(design)
