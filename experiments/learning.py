@@ -18,7 +18,7 @@ from hw.resources import cost_table
 from mixq_jax import checkpoint, evaluate, export, finetune, loop, pretrained, search
 from mixq_jax.bits import FixedBits, FloatBits, one_hot, pin, read_out
 from mixq_jax.checkpoint import Card
-from mixq_jax.data.augment import light, reference
+from mixq_jax.data.augment import AugmentConfig, light, reference
 from mixq_jax.data.crop import CropConfig
 from mixq_jax.detect import LossGains
 from mixq_jax.model import uniform_bits
@@ -28,8 +28,17 @@ from mixq_jax.spec import conv_groups
 from mixq_jax.surrogate import expected_cost, normalised
 
 AUGMENT = {"light": light, "reference": reference, "crop": CropConfig}
+MIRRORED_IS_WRONG = ("mnist",)  # digits
 SCORED_IMAGES = 200  # of the test split, for the curve during training
 SCORE_POINTS = 12
+
+
+def augmentation(run: Run) -> AugmentConfig | CropConfig:
+    """Return the augmentation of the preset, without what the data set does not bear."""
+    config = AUGMENT[run.preset.augment]()
+    if getattr(run.options, "dataset", None) in MIRRORED_IS_WRONG:
+        return replace(config, flip=0.0)
+    return config
 
 
 def optimiser(run: Run) -> OptimConfig:
@@ -65,7 +74,7 @@ def search_config(run: Run) -> search.SearchConfig:
         seed=run.options.seed,
         relaxation=preset.relaxation,
         optim=search_optimiser(run),
-        augment=AUGMENT[preset.augment](),
+        augment=augmentation(run),
         gains=LossGains(box=preset.box_gain),
     )
 
@@ -77,7 +86,7 @@ def train_config(run: Run) -> finetune.FinetuneConfig:
         batch=preset.train_batch,
         seed=run.options.seed,
         optim=optimiser(run),
-        augment=AUGMENT[preset.augment](),
+        augment=augmentation(run),
         gains=LossGains(box=preset.box_gain),
     )
 

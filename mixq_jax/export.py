@@ -40,6 +40,7 @@ from mixq_jax.spec import (
     infer_shapes,
 )
 
+MAX_EXACT_RATIO = 1 << 16  # of two steps; larger ones fit no port
 MAX_SHIFT = 40  # mul <= 2^17 keeps sums below 2^44 long before
 
 
@@ -247,12 +248,13 @@ class _Folder:
         )
         if self.variables is None:
             return Requant(name, layer.name, bits)
-        ratio = layer.step / out_step
-        mul = np.full(self.shapes[layer.name][2], ratio)
-        bias = ratio * sum(grid.lo for grid in layer.grids) + zero + np.zeros_like(mul)
-        shift = 0 if ratio.is_integer() else self._shift(layer, mul, bias)
-        scaled = (self._round(layer, np.ldexp(v, shift)) for v in (mul, bias))
-        return Requant(name, layer.name, bits, shift, *scaled)
+        ratio, zeros = layer.step / out_step, sum(grid.lo for grid in layer.grids)
+        gain = np.full(self.shapes[layer.name][2], ratio)
+        exact = ratio.is_integer() and ratio <= MAX_EXACT_RATIO
+        shift = 0 if exact else self._shift(layer, gain, ratio * zeros + zero + 0 * gain)
+        mul = self._round(layer, np.ldexp(gain, shift))
+        bias = mul * zeros + (zero << shift)  # of the rounded gain: no value stays no value
+        return Requant(name, layer.name, bits, shift, mul, bias)
 
     def _shift(self, layer: ConvSpec | AddSpec, mul: np.ndarray, bias: np.ndarray) -> int:
         """Return the largest shift for which multiplier and sum keep the DSP rule."""

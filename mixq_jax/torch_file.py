@@ -144,7 +144,7 @@ def _select(document: Any) -> TorchFile:
     tensors = {
         str(name): np.array(value)
         for name, value in state.items()
-        if isinstance(value, np.ndarray) and value.dtype != object
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
     }
     if not tensors:
         raise TorchFileError(

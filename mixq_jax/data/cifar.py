@@ -3,6 +3,8 @@
 
 import io
 import pickle
+import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +31,14 @@ JPEG_NOTE = "JPEG re-encoded"
 HOW_TO_GET = (
     "download cifar-10-python.tar.gz or cifar-10-binary.tar.gz from "
     "https://www.cs.toronto.edu/~kriz/cifar.html and unpack it there"
+)
+
+# What unpickling, zip files, numpy and Pillow raise on files that are cut, altered or of another
+# kind.
+UNREADABLE = (
+    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError),
+    *(OSError, LookupError, TypeError, ValueError, AttributeError, EOFError, MemoryError),
+    *(NotImplementedError, SyntaxError, OverflowError),
 )
 
 Split = Literal["train", "test"]
@@ -74,7 +84,7 @@ def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path}: missing beside the other batches; {HOW_TO_GET}") from error
     except (ForeignGlobalError, DataError) as error:
         raise DataError(f"{path}: {error}; unpack the set again") from error
-    except (pickle.UnpicklingError, LookupError, TypeError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{path}: no readable batch ({type(error).__name__}); unpack the set again"
         ) from error
@@ -100,17 +110,20 @@ def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def _read_archive(path: Path, split: Split) -> Labelled:
     """Read arrays <split>_jpeg (files joined), <split>_offsets `[N + 1]` and <split>_labels."""
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:  # np.load leaves a bad file open
             joined, offsets, labels = (
                 arrays[f"{split}_{name}"] for name in ("jpeg", "offsets", "labels")
             )
+        for array in (joined, offsets):
+            if array.ndim != 1 or array.dtype.kind not in "iu":
+                raise DataError(f"an array is {array.dtype} {array.shape}, not a row of integers")
         content, spans = joined.tobytes(), pairwise(offsets)
         with ThreadPoolExecutor() as pool:  # JPEG decoding releases the interpreter lock
             images = list(pool.map(lambda span: _decode(content[span[0] : span[1]]), spans))
         if len(images) != len(labels):
             raise DataError(f"{len(images)} images for {len(labels)} labels")
         return Labelled(np.stack(images), _checked(labels), CLASSES, JPEG_NOTE)
-    except (OSError, KeyError, ValueError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: damaged archive ({error}); get it again") from error
 
 
@@ -123,6 +136,8 @@ def _decode(content: bytes) -> UInt8[np.ndarray, "32 32 3"]:
 
 
 def _checked(labels: np.ndarray) -> np.ndarray:
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(f"labels are {labels.dtype} {labels.shape}, not a row of integers")
     if labels.size == 0 or labels.min() < 0 or labels.max() >= len(CLASSES):
         raise DataError(f"labels must be 0..{len(CLASSES) - 1}")
     return labels.astype(np.int32)

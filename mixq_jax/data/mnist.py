@@ -18,6 +18,7 @@ FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 UNSIGNED_BYTE = 8  # third byte of the magic number; the fourth is the number of axes
+SIDE = 28
 MARGIN = 2  # 28 -> 32 pixels, so that the map can be halved three times and more
 HOW_TO_GET = (
     "get the four files train-/t10k-images/labels-idx?-ubyte.gz, for example from "
@@ -33,9 +34,11 @@ def load(folder: Path | str, split: Literal["train", "test"]) -> Labelled:
     folder = Path(folder)
     folder = folder / "mnist" if (folder / "mnist").is_dir() else folder
     images, labels = (_read(folder, name) for name in FILES[split])
-    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or not len(images):
+    pairs = images.shape == (len(labels), SIDE, SIDE) and labels.ndim == 1
+    if not pairs or not len(images):
         raise DataError(
-            f"{folder}: {split} images are {images.shape} and labels {labels.shape}; get them again"
+            f"{folder}: {split} images are {images.shape} and labels {labels.shape}, not "
+            f"(N, {SIDE}, {SIDE}) and (N,); get them again"
         )
     if labels.max() >= len(CLASSES):
         raise DataError(f"{folder}: a label is {labels.max()}, must be 0..9; get the files again")

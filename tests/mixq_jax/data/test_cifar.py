@@ -137,6 +137,45 @@ def test_damage_is_named(tmp_path, case):
         cifar.load(tmp_path, "train")
 
 
+ROWS = {
+    "jpeg": np.zeros(4, np.uint8),
+    "offsets": np.array([0, 2, 4]),
+    "labels": np.array([0, 1], np.uint8),
+}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"offsets": np.array([0.0, 2.0, 4.0])},
+        {"offsets": np.array(3)},
+        {"jpeg": np.zeros((2, 2), np.uint8)},
+        {"labels": np.array([[0], [1]])},
+        {"labels": np.array([0.5, 1.0])},
+        {"labels": np.array(["a", "b"])},
+    ],
+    ids=str,
+)
+def test_arrays_of_another_kind_are_refused(tmp_path, changed):
+    arrays = {f"train_{name}": values for name, values in (ROWS | changed).items()}
+    np.savez(tmp_path / cifar.JPEG_ARCHIVE, **arrays)
+    with pytest.raises(DataError, match=f"{cifar.JPEG_ARCHIVE}: damaged archive"):
+        cifar.load(tmp_path, "train")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_damage_to_an_archive_is_an_error_of_data(tmp_path, seed):
+    """Bytes changed anywhere, or the end cut off: an error that names the file, or no harm."""
+    rng, path = np.random.default_rng(seed), tmp_path / cifar.JPEG_ARCHIVE
+    np.savez(path, **{f"train_{name}": values for name, values in ROWS.items()})
+    content = bytearray(path.read_bytes())
+    for at in rng.integers(0, len(content), 3):
+        content[at] = rng.integers(256)
+    path.write_bytes(content[: rng.integers(len(content)) if seed % 2 else None])
+    with pytest.raises(DataError, match=cifar.JPEG_ARCHIVE):
+        cifar.load(tmp_path, "train")
+
+
 def test_damaged_archives_are_named(tmp_path):
     path = tmp_path / cifar.JPEG_ARCHIVE
     for make, message in (
