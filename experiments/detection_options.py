@@ -1,12 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options and presets of `python -m experiments.dacsdc`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from experiments.options import DEMO, SMOKE, Preset, RunOptions
 
+# Minutes on two cores. Five times the box gain, because boxes of ten pixels live by their last
+# pixel.
+_DEMO = Preset(
+    **DEMO,
+    height=80,
+    width=160,
+    slim=1,
+    train_frames=4000,
+    test_frames=400,
+    search_steps=400,
+    search_batch=16,
+    train_steps=1100,
+    train_batch=16,
+    learning_rate=5e-3,
+    augment="light",
+    lam=5e-3,
+    box_gain=17.7,
+    csim_frames=4,
+)
 PRESETS = {
     # Everything real but tiny: two layers' worth of work, seconds a stage.
     "smoke": Preset(
@@ -23,43 +42,9 @@ PRESETS = {
         box_gain=17.7,
         csim_frames=2,
     ),
-    # Minutes on two cores. Five times the box gain, because boxes of ten pixels live by their last
-    # pixel.
-    "demo": Preset(
-        **DEMO,
-        height=80,
-        width=160,
-        slim=1,
-        train_frames=4000,
-        test_frames=400,
-        search_steps=400,
-        search_batch=16,
-        train_steps=1100,
-        train_batch=16,
-        learning_rate=5e-3,
-        augment="light",
-        lam=5e-3,
-        box_gain=17.7,
-        csim_frames=4,
-    ),
+    "demo": _DEMO,
     # The demo's recipe at the published size: tens of minutes on two cores.
-    "full": Preset(
-        **DEMO,
-        height=160,
-        width=320,
-        slim=1,
-        train_frames=4000,
-        test_frames=400,
-        search_steps=500,
-        search_batch=16,
-        train_steps=1500,
-        train_batch=16,
-        learning_rate=5e-3,
-        augment="light",
-        lam=5e-3,
-        box_gain=17.7,
-        csim_frames=4,
-    ),
+    "full": replace(_DEMO, height=160, width=320, search_steps=500, train_steps=1500),
     # The published recipe on 160x320: 35 epochs of search, 200 of training for 74 800 frames
     # (80 % of the contest's 93 520) in batches of 64, plain softmax, SGD, cd = 1e-5.
     "paper": Preset(

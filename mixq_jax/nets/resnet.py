@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Residual classifiers for CIFAR-10 (He et al., CVPR 2016, section 4.2), ready for a search."""
 
+from mixq_jax.nets.dense import dense_classifier
 from mixq_jax.spec import (
     INPUT,
     OURS,
@@ -10,12 +11,10 @@ from mixq_jax.spec import (
     Layer,
     NetSpec,
     QuantSpec,
-    ReorgSpec,
     SpecError,
 )
 
 CHANNELS = (16, 32, 64)
-CLASSIFIER_BITS = (8, 8)
 
 
 def resnet(
@@ -41,18 +40,7 @@ def resnet(
             stride = 2 if group and not block else 1
             layers += _block(f"block{group}_{block}", source, out_channels, stride)
             source = layers[-1].name
-    layers += [
-        ReorgSpec("flatten", source, side >> (len(channels) - 1)),
-        ConvSpec(
-            "classifier",
-            "flatten",
-            classes,
-            kernel=1,
-            norm=False,
-            bias=True,
-            fixed_bits=CLASSIFIER_BITS,
-        ),
-    ]
+    layers += dense_classifier(source, side >> (len(channels) - 1), classes)
     head = ClassifyHead(classes)
     return NetSpec(f"resnet{depth}", side, side, image_channels, tuple(layers), head, quant)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """VGG_tiny: the six-convolution classifier that DeepBurning-MixQ searches on CIFAR-10."""
 
+from mixq_jax.nets.dense import dense_classifier
 from mixq_jax.spec import (
     INPUT,
     OURS,
@@ -10,11 +11,9 @@ from mixq_jax.spec import (
     NetSpec,
     PoolSpec,
     QuantSpec,
-    ReorgSpec,
 )
 
 CHANNELS = (64, 64, 128, 128, 256, 256)
-CLASSIFIER_BITS = (8, 8)
 
 
 def vgg_tiny(
@@ -41,17 +40,6 @@ def vgg_tiny(
         if pooled and not pool_first:
             layers.append(PoolSpec(f"pool{index}", source))
             source = f"pool{index}"
-    layers.append(ReorgSpec("flatten", source, side >> (len(channels) // 2)))
-    layers.append(
-        ConvSpec(
-            "classifier",
-            "flatten",
-            classes,
-            kernel=1,
-            norm=False,
-            bias=True,
-            fixed_bits=CLASSIFIER_BITS,
-        )
-    )
+    layers += dense_classifier(source, side >> (len(channels) // 2), classes)
     head = ClassifyHead(classes)
     return NetSpec("vgg_tiny", side, side, image_channels, tuple(layers), head, quant)
