@@ -84,8 +84,8 @@ class Grid:
 class AddSpec:
     """Residual sum of two results, each rounded to `bits` bits of step `step` (a power of two).
 
-    `rectify` tells which of them pass a ReLU first. A sum that another one reads is a multiple of
-    the step already, so that a stream through many blocks saturates but is never rounded again.
+    `rectify` tells which of them pass a ReLU first. A sum that another one of the same step reads
+    is a multiple of it already: a stream through many blocks saturates, but is not rounded again.
     """
 
     name: str

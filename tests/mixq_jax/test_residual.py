@@ -16,7 +16,7 @@ from mixq_jax.export import to_graph
 from mixq_jax.nets import classifier, resnet
 from mixq_jax.norm import EPS
 from mixq_jax.quant import grid_code
-from mixq_jax.spec import ConvSpec, Grid, SpecError, infer_shapes
+from mixq_jax.spec import AddSpec, ConvSpec, Grid, SpecError, infer_shapes
 
 BITS = FixedBits((4, 5, 3, 6, 8, 4, 8), (8, 4, 5, 3, 6, 5, 7))
 
@@ -71,6 +71,28 @@ def test_sums_of_the_graph_are_those_of_the_definition(
     stream = np.clip(values["sum0"] - shift["sum0"], 0, 255)
     assert np.array_equal(values[kept.name], stream)
     assert graph["sum1"].sources[0] == kept.name
+
+
+@pytest.mark.parametrize("step", [2.0**-9, 2.0**-4, 2.0**3, 2.0**17])
+def test_no_value_of_a_sum_stays_no_value(residual_spec, random_variables, step):
+    """Whatever the rounding of the gain: the sum of both zero points is read as the zero point."""
+    layers = [
+        replace(layer, step=step) if isinstance(layer, AddSpec) else layer
+        for layer in residual_spec.layers
+    ]
+    spec = replace(residual_spec, layers=tuple(layers))
+    graph = to_graph(spec, BITS, random_variables(spec, 3))
+    zeros = {
+        layer.name: -sum(grid.lo for grid in layer.grids)
+        for layer in layers
+        if isinstance(layer, AddSpec)
+    }
+    found = set()
+    for node in graph.of_type(Requant):
+        if node.source in zeros:
+            read = zeros[node.source] * node.mul + node.bias + ((1 << node.shift) >> 1)
+            found.update((read >> node.shift).tolist())
+    assert found == {0, 128}
 
 
 def test_a_coarser_stream_is_rounded_to_its_own_grid(
