@@ -72,6 +72,13 @@ def parse(program: Program, arguments: list[str]) -> RunOptions:
         raise OptionError(_one_line(told.getvalue())) from end
 
 
+# How the parser says that a value of an option with a default of its own has the wrong type.
+_NO_SUCH_TYPE = (
+    r"no type matching (?:\{None\}\|)?(\S+) could be instantiated from \[(.*?)\]\. Got errors: .*",
+    r"\2 is no \1",
+)
+
+
 def _one_line(message: str) -> str:
     """Return a boxed message of the parser as one line, without title and help text."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", message)
@@ -84,7 +91,7 @@ def _one_line(message: str) -> str:
         if section.startswith("Perhaps you meant"):
             section = "\n".join(section.splitlines()[:2])
         if not section.startswith(("Argument helptext", "For full helptext")):
-            parts.append(" ".join(section.split()))
+            parts.append(re.sub(*_NO_SUCH_TYPE, " ".join(section.split())))
     return f"{'; '.join(parts)} (see --help)"
 
 
@@ -122,6 +129,11 @@ def run_stages(options: RunOptions, stages: tuple[str, ...]) -> None:
 
 def stages_of(command: str, options: RunOptions) -> tuple[str, ...]:
     """Return the stages that a command runs; given widths need no search."""
+    if command == "search" and options.init is not None:
+        raise OptionError(
+            "search --init: a search begins with weights of its own; leave it out, or give the "
+            "file to `train`"
+        )
     if options.unquantised:
         if command not in ("train", "test", "all"):
             raise OptionError(
@@ -156,7 +168,7 @@ def main(program: Program, arguments: list[str]) -> int:
 
 def run(command: str, options: RunOptions) -> None:
     """Run a command and print where its results are, or with --json what its test found."""
-    if command == "test" and options.init is not None and not options.unquantised:
+    if command == "test" and options.init is not None:
         print_result(_test_file(options), options.json)
         return
     stages = stages_of(command, options)

@@ -15,7 +15,7 @@ from experiments.interrupt import held_back
 from experiments.progress import bar
 from experiments.run_context import Run, bit_strings, bits_by_layer
 from hw.resources import cost_table
-from mixq_jax import checkpoint, evaluate, export, finetune, loop, pretrained, search
+from mixq_jax import checkpoint, evaluate, export, finetune, loop, search
 from mixq_jax.bits import FixedBits, FloatBits, one_hot, pin, read_out
 from mixq_jax.checkpoint import Card
 from mixq_jax.data.augment import AugmentConfig, light, reference
@@ -220,7 +220,7 @@ def run_train(run: Run) -> dict:
     supernet = _load_supernet(run) if warm else None
     start = supernet and loop.variables_of(supernet)
     if run.init_file is not None:
-        start = pretrained.to_variables(run.spec, run.init_file.tensors)
+        start = run.init_variables
     state = finetune.init_state(run.spec, config, start)
     state = _resume(run, folder, train_card(run, bits), state)
     sample = run.test_data.head(SCORED_IMAGES)

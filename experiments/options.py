@@ -122,7 +122,7 @@ class RunOptions:
     unquantised: bool = False
     """Train and test in float32, the baseline; only for `train`, `test` and `all`."""
     slim: int | None = None
-    """Divide the hidden channels of the network by this."""
+    """Divide the hidden channels of the network by this (with --init: 1 unless given)."""
     init: Path | None = None
     """PyTorch checkpoint (.pt) to test, or to train on from."""
     quantiser: Literal["ours", "mixq", "dorefa", "contest"] | None = None
@@ -144,6 +144,8 @@ class RunOptions:
             for field in fields(Preset)
             if getattr(self, field.name, None) is not None
         }
+        if self.init is not None:
+            given.setdefault("slim", 1)  # published networks have their full width
         preset = replace(self.presets[self.preset], **given)
         _check(self, preset)
         return preset

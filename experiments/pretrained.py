@@ -1,79 +1,141 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`test --init`: a network that others have trained, measured on frames, also in C simulation."""
+"""`test --init`: a network that others have trained, measured as it is, also in C simulation."""
 
 from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import init_file
 from experiments.detection_options import DetectionOptions
 from experiments.options import OptionError, RunOptions
 from experiments.progress import bar
 from experiments.run_context import Run
 from hw import dse, hls
-from hw.device import Device
 from hw.hls import csim
 from hw.ir import Graph
-from mixq_jax import evaluate, export, pretrained
+from mixq_jax import evaluate, export
+from mixq_jax.bits import FloatBits
 from mixq_jax.data import dacsdc
+from mixq_jax.data.dacsdc import Dataset
+from mixq_jax.data.labelled import Labelled
+from mixq_jax.evaluate import Decisions, Detections
 from mixq_jax.integer import executor
+from mixq_jax.spec import ClassifyHead, DetectHead, NetSpec
+from mixq_jax.task import score_name
 
 HEIGHT, WIDTH = 160, 320  # what all published networks of the contest were trained at
 FRAMES_PER_CALL = 10  # in C simulation, where FIFOs are unbounded
+BATCH = 50
 
 
 def run_pretrained(options: RunOptions) -> dict:
-    """Return the mean IoU of the quantised, the integer and the C-simulated network on all frames.
+    """Return the score of the quantised, the integer and the C-simulated network on all frames.
 
-    By both conventions: sides of xmax - xmin, and of xmax - xmin + 1 ("inclusive").
+    Detectors: the mean IoU by both conventions, sides of xmax - xmin and of xmax - xmin + 1
+    ("inclusive"). Classifiers: the accuracy on the test images, of which the preset's few are
+    simulated. With --unquantised the float network's alone.
     """
-    if not isinstance(options, DetectionOptions):
-        raise OptionError("test --init: measures detectors; for others give --init to `train`")
-    if options.data is None:
-        raise OptionError("--init: give the frames to test on with --data")
-    run = Run(options, replace(options.resolved(), height=HEIGHT, width=WIDTH))
-    run.check(simulates=True)
-    spec, bits = run.spec, run.chosen_bits()
-    variables = pretrained.to_variables(spec, run.init_file.tensors)
-    with bar("load frames") as advance:
-        data = dacsdc.load(options.data, HEIGHT, WIDTH, progress=advance)
-    graph = export.to_graph(spec, bits, variables)
-    found = {}
-    with bar("test", 3) as advance:
-        quantised = evaluate.predictor(spec, variables, bits)
-        found["quant"] = evaluate.detections(spec, quantised, data)
-        advance(1, note=f"quantised IoU {found['quant'].score:.4f}")
-        integers = _integers(graph, data.images)
-        found["integer"] = evaluate.detections_of(spec, integers * graph.output.scale, data)
-        advance(2, note=f"integer IoU {found['integer'].score:.4f}")
-        simulated = _simulated(graph, run.device, options.clock_mhz, data.images)
-        found["csim"] = evaluate.detections_of(spec, simulated * graph.output.scale, data)
-        advance(3, note=f"C simulation IoU {found['csim'].score:.4f}")
-    sizes = np.array([(s.width, s.height) for s in dacsdc.scan(options.data)], np.float32)
-    inclusive = {
-        name: evaluate.inclusive_iou(one.boxes, data.boxes, sizes) for name, one in found.items()
-    }
-    return {
+    run = _prepare(options)
+    spec, bits, variables = run.spec, run.trained_bits(), run.init_variables
+    data = _frames(run)
+    result = {
         "net": spec.name,
         "quantiser": run.quantiser,
-        "bits": str(bits),
+        "bits": "float" if isinstance(bits, FloatBits) else str(bits),
         "frames": len(data.images),
-        "iou": {name: one.score for name, one in found.items()},
-        "iou_inclusive": {name: float(values.mean()) for name, values in inclusive.items()},
+    }
+    if isinstance(bits, FloatBits):
+        with bar("test", 1) as advance:
+            predict = evaluate.predictor(spec, variables, bits)
+            found = {"float": evaluate.evaluated(spec, predict, data)}
+            advance(1)
+        return result | _scores(run, data, found)
+    found, compared = _quantised(run, data)
+    return result | _scores(run, data, found) | compared
+
+
+def _prepare(options: RunOptions) -> Run:
+    """Return the run, checked before data are loaded."""
+    init_file.check_test(options)
+    preset = replace(options.resolved(), train_steps=0)
+    if isinstance(options, DetectionOptions):
+        if options.data is None:
+            raise OptionError("test --init: give the frames to test on with --data")
+        preset = replace(preset, height=HEIGHT, width=WIDTH)
+    run = Run(options, preset)
+    run.check(simulates=not options.unquantised)
+    return run
+
+
+def _frames(run: Run) -> Dataset | Labelled:
+    """Return all frames of a folder, whatever their split; of a set of classes its test images."""
+    if not isinstance(run.options, DetectionOptions):
+        return run.test_data
+    with bar("load frames") as advance:
+        return dacsdc.load(run.options.data, HEIGHT, WIDTH, progress=advance)
+
+
+def _quantised(
+    run: Run, data: Dataset | Labelled
+) -> tuple[dict[str, Detections | Decisions], dict[str, int]]:
+    """Return what the networks answer, and how many simulated integers differ."""
+    spec, bits = run.spec, run.chosen_bits()
+    graph = export.to_graph(spec, bits, run.init_variables)
+    name, scale, found = score_name(spec), graph.output.scale, {}
+    with bar("test", 3) as advance:
+        predict = evaluate.predictor(spec, run.init_variables, bits)
+        found["quant"] = evaluate.evaluated(spec, predict, data)
+        advance(1, note=f"quantised {name} {found['quant'].score:.4f}")
+        integers = _integers(graph, data)
+        found["integer"] = _answers(spec, integers * scale, data)
+        advance(2, note=f"integer {name} {found['integer'].score:.4f}")
+        images = data.images[: _simulated_frames(run, len(data.images))]
+        plan = hls.emit(dse.optimise(graph, run.device, run.options.clock_mhz))
+        simulated = csim.run(plan, np.asarray(images), FRAMES_PER_CALL).outputs
+        differing = int((simulated != integers[: len(images)]).sum())
+        if len(images) == len(data.images):
+            found["csim"] = _answers(spec, simulated * scale, data)
+        advance(3, note=f"C simulation: {differing} of {simulated.size} integers differ")
+    return found, {
+        "csim_frames": len(images),
         "csim_values": simulated.size,
-        "csim_mismatches": int((simulated != integers).sum()),
+        "csim_mismatches": differing,
     }
 
 
-def _integers(graph: Graph, images: np.ndarray) -> np.ndarray:
+def _simulated_frames(run: Run, frames: int) -> int:
+    """Return how many frames are simulated: all, but of thousands of images the preset's few."""
+    return frames if isinstance(run.options, DetectionOptions) else run.preset.csim_frames
+
+
+def _integers(graph: Graph, data: Dataset | Labelled) -> np.ndarray:
     """Return what the integer network gives for all images."""
     run = executor(graph)
-    parts = [images[at : at + FRAMES_PER_CALL] for at in range(0, len(images), FRAMES_PER_CALL)]
-    results = [np.asarray(run(jnp.asarray(part, jnp.int32))[graph.output.name]) for part in parts]
-    return np.concatenate(results).astype(np.int64)
+    values = evaluate.outputs(
+        lambda images: run(jnp.asarray(images, jnp.int32))[graph.output.name], data, BATCH
+    )
+    return values.astype(np.int64)
 
 
-def _simulated(graph: Graph, part: Device, clock_mhz: float, images: np.ndarray) -> np.ndarray:
-    """Return the integers that leave the C simulation of the accelerator."""
-    plan = hls.emit(dse.optimise(graph, part, clock_mhz))
-    return csim.run(plan, np.asarray(images), FRAMES_PER_CALL).outputs
+def _answers(
+    spec: NetSpec, outputs: np.ndarray, data: Dataset | Labelled
+) -> Detections | Decisions:
+    match spec.head:
+        case DetectHead():
+            return evaluate.detections_of(spec, outputs, data)
+        case ClassifyHead():
+            return evaluate.decisions_of(outputs, data)
+
+
+def _scores(run: Run, data: Dataset | Labelled, found: dict[str, Detections | Decisions]) -> dict:
+    """Return {score: {network: value}}, for detectors by both conventions."""
+    scores = {score_name(run.spec): {name: one.score for name, one in found.items()}}
+    if isinstance(data, Labelled):
+        return scores
+    sizes = [(frame.width, frame.height) for frame in dacsdc.scan(run.options.data)]
+    inclusive = {
+        name: evaluate.inclusive_iou(one.boxes, data.boxes, np.array(sizes, np.float32))
+        for name, one in found.items()
+    }
+    return scores | {"iou_inclusive": {key: float(one.mean()) for key, one in inclusive.items()}}

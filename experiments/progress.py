@@ -42,6 +42,12 @@ def bar(title: str, total: int | None = None) -> Iterator[Advance]:
                 **{key: value for key, value in given.items() if value is not None},
             )
 
-        yield advance
+        try:
+            yield advance
+        except Exception:
+            # No line beside the error's: neither on a terminal nor in a file.
+            progress.live.transient = True
+            progress.console.quiet = not progress.console.is_terminal
+            raise
         if progress.tasks[task].total is None:  # nothing to do: kept from an earlier run
             advance(1, total=1, note="kept")

@@ -2,26 +2,24 @@
 """What the stages of one run share: options made concrete, data, network, run card."""
 
 import platform
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
 import jax
 
-from experiments import run_folder
+from experiments import init_file, run_folder
 from experiments.classification_options import ClassificationOptions
 from experiments.data import check_folder, data_folder, load_split
 from experiments.detection_options import DetectionOptions
 from experiments.options import OptionError, Preset, RunOptions
 from hw.device import Device, device
 from hw.hls import toolchain
-from mixq_jax import torch_file
 from mixq_jax.bits import BitsError, FixedBits, FloatBits, parse_bits
 from mixq_jax.data.dacsdc import Dataset
 from mixq_jax.data.frames import FrameFiles
 from mixq_jax.data.labelled import Labelled
-from mixq_jax.model import uniform_bits
 from mixq_jax.nets import classifier, detector
 from mixq_jax.spec import NetSpec
 from mixq_jax.task import score_name
@@ -50,23 +48,34 @@ class Run:
                 return detector(net, preset.height, preset.width, self.quantiser, preset.slim)
             case ClassificationOptions(net=net, dataset=dataset):
                 planes = 1 if dataset == "mnist" else 3
-                return classifier(net, preset.height, self.quantiser, preset.slim, planes)
+                return classifier(
+                    net,
+                    preset.height,
+                    self.quantiser,
+                    preset.slim,
+                    planes,
+                    unquantised=self.options.unquantised,
+                )
         raise AssertionError(f"no network for {type(self.options).__name__}")
 
     @cached_property
     def init_file(self) -> TorchFile | None:
         """The checkpoint of --init."""
-        return None if self.options.init is None else torch_file.load(self.options.init)
+        return None if self.options.init is None else init_file.load(self.options.init)
+
+    @cached_property
+    def init_variables(self) -> dict | None:
+        """The weights of --init."""
+        if self.init_file is None:
+            return None
+        return init_file.variables(self.options.init, self.init_file, self.spec)
 
     @property
     def quantiser(self) -> str:
-        """The number formats: those asked for, else of --init's maker, else of the preset.
-
-        A file with widths is DeepBurning-MixQ's, one without a contest team's.
-        """
+        """The number formats: those asked for, else of --init's makers, else of the preset."""
         if self.options.quantiser is not None or self.init_file is None:
             return self.preset.quantiser
-        return "mixq" if self.init_file.w_bits else "contest"
+        return init_file.quantiser(self.init_file, self.options.unquantised)
 
     @cached_property
     def device(self) -> Device:
@@ -91,7 +100,13 @@ class Run:
             toolchain.find()
         if not self.options.needs_search:
             self.trained_bits()
+        self._check_init()
         check_folder(self.options)
+
+    def _check_init(self) -> None:
+        variables, as_it_is = self.init_variables, self.preset.train_steps == 0
+        if variables is not None and as_it_is and not self.options.unquantised:
+            init_file.check_pools(self.options.init, self.init_file, self.spec, variables["params"])
 
     def recorded_options(self) -> dict:
         """Return the options that decide results, as JSON values."""
@@ -99,6 +114,8 @@ class Run:
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(self.options).items()
         }
+        if self.options.init is not None:
+            options["init"] = init_file.as_recorded(self.options.init)
         return {key: value for key, value in options.items() if key not in NOT_RECORDED}
 
     def trained_bits(self) -> FixedBits | FloatBits:
@@ -106,18 +123,11 @@ class Run:
         return FloatBits() if self.options.unquantised else self.chosen_bits()
 
     def chosen_bits(self) -> FixedBits:
-        """Return the widths given by options, else of --init, else those the search found.
-
-        A checkpoint without widths has 4 bits everywhere, behind an 8-bit image.
-        """
+        """Return the widths given by options, else of --init, else those the search found."""
         if self.options.wbits is not None:
             return given_bits(self.options, self.spec)
-        if (file := self.init_file) is not None:
-            if file.w_bits is None or file.a_bits is None:
-                return uniform_bits(self.spec, 4, 4)
-            return given_bits(
-                replace(self.options, wbits=file.w_bits, abits=file.a_bits), self.spec
-            )
+        if self.init_file is not None:
+            return init_file.widths(self.options.init, self.init_file, self.spec)
         found = run_folder.read_json(self.out / "search/result.json", self.command("search"))
         try:
             return parse_bits(str(found.get("w")), str(found.get("a")), self.spec.fixed_bits)

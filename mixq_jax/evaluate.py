@@ -101,11 +101,16 @@ def integer_predictor(graph: Graph) -> Predict:
     return lambda images: run(jnp.asarray(images, jnp.int32))[graph.output.name] * scale
 
 
+def outputs(predict: Predict, data: Dataset | Labelled, batch: int) -> np.ndarray:
+    """Return what `predict` gives for all images, in batches (the last one may be smaller)."""
+    starts = range(0, len(data.images), batch)
+    parts = [jax.device_get(predict(data.images[at : at + batch])) for at in starts]
+    return np.concatenate(parts)
+
+
 def detections(spec: NetSpec, predict: Predict, data: Dataset, batch: int = 50) -> Detections:
     """Run `predict` over a data set in batches (the last one may be smaller)."""
-    starts = range(0, len(data.images), batch)
-    outputs = [jax.device_get(predict(data.images[at : at + batch])) for at in starts]
-    return detections_of(spec, np.concatenate(outputs), data)
+    return detections_of(spec, outputs(predict, data, batch), data)
 
 
 def detections_of(spec: NetSpec, outputs: np.ndarray, data: Dataset) -> Detections:
@@ -136,9 +141,12 @@ def _decode(spec: NetSpec, output: Array) -> tuple[Array, Array]:
 
 def decisions(spec: NetSpec, predict: Predict, data: Labelled, batch: int = 200) -> Decisions:
     """Run `predict` over a labelled set in batches (the last one may be smaller)."""
-    starts = range(0, len(data.images), batch)
-    outputs = [jax.device_get(predict(data.images[at : at + batch])) for at in starts]
-    scores = jnp.asarray(np.concatenate(outputs), jnp.float32)
+    return decisions_of(outputs(predict, data, batch), data)
+
+
+def decisions_of(outputs: np.ndarray, data: Labelled) -> Decisions:
+    """Return what the outputs of a classifier `[N, 1, 1, classes]` mean, image by image."""
+    scores = jnp.asarray(outputs, jnp.float32)
     labels = np.asarray(classify.decide(scores))
     confidence = np.asarray(jax.nn.softmax(scores[:, 0, 0]).max(-1))
     return Decisions(labels, confidence, labels == data.labels)
@@ -174,8 +182,8 @@ def code_differences(
 ) -> dict[str, tuple[int, int]]:
     """Count input codes that differ between the quantised and the integer network, per layer.
 
-    Returns {layer: (differing, all)}. They differ where float rounding and half-to-even meet the
-    integer multiplier and half-up, and downstream of such places.
+    Returns {layer: (differing, all)}. They differ where the float32 norm falls to the other side of
+    an edge than the integer multiplier, and downstream of such places.
     """
     pixels = jnp.asarray(images, jnp.float32)
 

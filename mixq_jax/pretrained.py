@@ -55,9 +55,13 @@ def _by_module(tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndar
                 f"tensor '{name}' {value.shape} is neither weight, bias nor running statistics; "
                 "nothing of the network reads it"
             )
+        with np.errstate(over="ignore"):  # checked next
+            value = np.asarray(value, np.float32)
         if not np.isfinite(value).all():
-            raise PretrainedError(f"tensor '{name}' holds values that are not finite")
-        modules.setdefault(module, {})[field] = np.asarray(value, np.float32)
+            raise PretrainedError(f"tensor '{name}' holds values beyond float32 or no numbers")
+        if field == "running_var" and (value < 0).any():
+            raise PretrainedError(f"tensor '{name}' holds {value.min():g}, a negative variance")
+        modules.setdefault(module, {})[field] = value
     return modules
 
 

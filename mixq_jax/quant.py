@@ -54,9 +54,19 @@ def mixture(
     return jnp.where(probs == 1, 1 + (r - jax.lax.stop_gradient(r)), r), scale
 
 
-def act_code(x: Array, step: float | Array, levels: float | Array) -> Array:
-    """Return clip(round(x / step), 0, levels), round half to even."""
-    return jnp.clip(jnp.round(x / step), 0.0, levels)
+def nearest_code(x: Array, step: float) -> Array:
+    """Return floor(x / step + 1/2): half up, as the hardware's requantiser rounds.
+
+    1 / step is a factor: exact for a step of 1 / levels, so that multiples of a power of two, as
+    residual sums are, tie here where the integers do. Doubled halves are floored twice because
+    x / step + 1/2 would be one rounding or two as the compiler likes.
+    """
+    return jnp.floor((jnp.floor(x * (2 / step)) + 1) / 2)
+
+
+def act_code(x: Array, step: float, levels: float | Array) -> Array:
+    """Return clip(round(x / step), 0, levels), round half up."""
+    return jnp.clip(nearest_code(x, step), 0.0, levels)
 
 
 def image_code(pixels: Array, bits: int) -> Array:
@@ -65,7 +75,7 @@ def image_code(pixels: Array, bits: int) -> Array:
 
 
 def weight_code(w: Array, step: Array, bits: int, narrow: bool) -> Array:
-    """Return clip(round(w / step)) in the signed range of `bits`, narrow or full."""
+    """Return clip(round(w / step)) in the signed range of `bits`, half to even."""
     lo, hi = weight_range(bits, narrow)
     return jnp.clip(jnp.round(w / step), lo, hi)
 
@@ -162,8 +172,8 @@ fixed_act.defvjp(_fixed_act_fwd, _fixed_act_bwd)
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def grid_code(x: Array, step: float, lo: int, hi: int) -> Array:
-    """Return clip(round(x / step), lo, hi), straight-through 1 / step between the clips."""
-    return jnp.clip(jnp.round(x / step), lo, hi)
+    """Return clip(round(x / step), lo, hi), half up; straight-through 1 / step inside the clips."""
+    return jnp.clip(nearest_code(x, step), lo, hi)
 
 
 def _grid_code_fwd(x, step, lo, hi):

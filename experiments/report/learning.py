@@ -213,8 +213,8 @@ def _differences(test: Mapping | None) -> Markup | str:
     }
     differing, total = (sum(column) for column in zip(*test["differences"].values(), strict=True))
     note = (
-        f"{count(differing)} of {count(total)} activation codes differ where floating point rounds "
-        "half to even and the integer multiplier rounds half up, and downstream of such places."
+        f"{count(differing)} of {count(total)} activation codes differ where the float32 norm of "
+        "training falls to the other side of an edge, and downstream of such places."
     )
     content = table(("", *shares), [("codes that differ", *shares.values())], "compact")
     return figure("Quantised against integer network", content, note, "measured")

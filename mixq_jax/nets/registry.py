@@ -22,6 +22,8 @@ CLASSIFIERS = {
     "resnet8": (partial(res.resnet, 8), res.CHANNELS),
     "resnet20": (partial(res.resnet, 20), res.CHANNELS),
 }
+# Published float networks that differ from what their quantised versions compute.
+FLOAT_CLASSIFIERS = {"vgg_tiny": partial(vgg.vgg_tiny, pool_first=True)}
 
 
 def detector(name: str, height: int, width: int, quantiser: str = "ours", slim: int = 1) -> NetSpec:
@@ -38,9 +40,18 @@ def detector(name: str, height: int, width: int, quantiser: str = "ours", slim: 
 
 
 def classifier(
-    name: str, side: int, quantiser: str = "ours", slim: int = 1, image_channels: int = 3
+    name: str,
+    side: int,
+    quantiser: str = "ours",
+    slim: int = 1,
+    image_channels: int = 3,
+    unquantised: bool = False,
 ) -> NetSpec:
-    """Return the network `name` of `CLASSIFIERS` for square images, channels divided by `slim`."""
+    """Return the network `name` of `CLASSIFIERS` for square images, channels divided by `slim`.
+
+    `unquantised`: the float network as published, which has no integers for "vgg_tiny".
+    """
     build, channels = CLASSIFIERS[name]
+    build = FLOAT_CLASSIFIERS.get(name, build) if unquantised else build
     channels = tuple(count // slim for count in channels)
     return build(side, QUANTISERS[quantiser], channels, image_channels=image_channels)

@@ -102,6 +102,7 @@ def test_help_ends_with_code_0(capfd, arguments, shown):
         (["bogus"], "Unrecognized options: bogus; Available subcommands: all, search, train, "),
         (["--resum"], "Unrecognized options: --resum; Perhaps you meant: --resume, --no-resume"),
         (["--seed", "few"], "Error parsing --seed: invalid literal for int() with base 10: 'few'"),
+        (["--workers", "few"], "Error parsing --workers: 'few' is no INT (see --help)"),
         (["train", "--relaxation", "hard"], "invalid choice 'hard' for argument '--relaxation'."),
         (["--wbits"], "Missing value for argument '--wbits'."),
     ],

@@ -38,6 +38,13 @@ EVERYWHERE = {"preset", "data", "seed", "relaxation", "lam", "tau_first", "tau_l
 EVERYWHERE |= {"search_steps", "box_gain"}
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_with_the_file_of_init(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("init")
+    (folder / "trained.pt").write_bytes(b"weights")
+    monkeypatch.chdir(folder)
+
+
 def run_of(out: Path, **given) -> Run:
     options = DetectionOptions(**{"preset": "smoke", "out": out, **given})
     return Run(options, options.resolved())
@@ -111,9 +118,10 @@ def test_a_result_of_other_options_is_refused_where_they_decide(tmp_path, stage,
     with pytest.raises(RunError) as refused:
         stages.finished(other, stage)
     shown = "wbits" if name == "abits" else name  # the first of the two that differ
-    flag, before = shown.replace("_", "-"), run.recorded_options()[shown]
+    flag = shown.replace("_", "-")
+    before, now = (one.recorded_options()[shown] for one in (run, other))
     assert str(refused.value) == (
-        f"{tmp_path / stage} was made with --{flag} {before}, now {CHANGES[shown]}; "
+        f"{tmp_path / stage} was made with --{flag} {before}, now {now}; "
         f"give the same options, choose another --out, or run `{stage}` anew"
     )
 

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m experiments.cifar` on a small set in the published format, as a user runs it."""
 
+import hashlib
 import json
 import os
-import pickle
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from mixq_jax.export import to_graph
 from mixq_jax.nets import vgg, vgg_tiny
 from mixq_jax.nets.baselines import QUANTISERS
 from mixq_jax.spec import NetSpec
+from tests import torch_samples
 from tests.network_samples import random_variables
 
 pytestmark = [pytest.mark.slow, pytest.mark.csim]
@@ -27,9 +27,10 @@ TRAIN_IMAGES, TEST_IMAGES = 60, 40  # of a batch
 W_BITS, A_BITS = "345672", "834567"
 
 
-def run_cifar(folder: Path, *arguments: str) -> str:
+def run_cifar(folder: Path, *arguments: str, preset: str | None = "smoke") -> str:
     """Run the program in `folder`; return what it printed."""
-    command = [sys.executable, "-m", "experiments.cifar", *arguments, "--preset", "smoke"]
+    command = [sys.executable, "-m", "experiments.cifar", *arguments]
+    command += ["--preset", preset] if preset else []
     environment = {**os.environ, "COLUMNS": "200"}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900
@@ -87,39 +88,20 @@ def smoke_spec() -> NetSpec:
     return vgg_tiny(32, QUANTISERS["mixq"], channels)
 
 
-def write_checkpoint(path: Path) -> None:
+def write_checkpoint(path: Path) -> Path:
     """Write a random network as training programs save theirs, with its widths."""
-    spec, state = smoke_spec(), {}
-    variables = random_variables(spec, 0)
-    for layer in spec.convs:
-        kernel = variables["params"][f"{layer.name}_kernel"]
-        if layer.norm:
-            stats = variables["batch_stats"][layer.name]
-            state |= {
-                f"{layer.name}.weight": kernel.transpose(3, 2, 0, 1).copy(),
-                f"{layer.name}_bn.weight": variables["params"][f"{layer.name}_gamma"],
-                f"{layer.name}_bn.bias": variables["params"][f"{layer.name}_beta"],
-                f"{layer.name}_bn.running_mean": stats.mean,
-                f"{layer.name}_bn.running_var": stats.var,
-            }
-        else:
-            state |= {
-                f"{layer.name}.weight": kernel[0, 0].T.copy(),
-                f"{layer.name}.bias": variables["params"][f"{layer.name}_bias"],
-            }
-    widths = {"bitw": list(map(int, W_BITS)), "bita": list(map(int, A_BITS))}
-    with zipfile.ZipFile(path, "w") as archive:
-        content = pickle.dumps({"model": state, "model_params": widths}, 2)
-        archive.writestr("archive/data.pkl", content)
+    spec = smoke_spec()
+    state = torch_samples.state_dict(spec, random_variables(spec, 0))
+    return torch_samples.write(path, state, W_BITS, A_BITS)
 
 
 def test_a_checkpoint_is_taken_as_it_is(folder):
     """--init with no training: the graph is that of the file's weights, and all stages follow."""
-    path = folder / "trained.pt"
-    write_checkpoint(path)
+    path = write_checkpoint(folder / "trained.pt")
     run_cifar(
         folder,
         *("--data", "set", "--out", "init", "--init", "trained.pt", "--train-steps", "0"),
+        *("--slim", "8"),
     )
     report = read(folder / "init/report.json")
     check_report(report)
@@ -133,5 +115,24 @@ def test_a_checkpoint_is_taken_as_it_is(folder):
     expected = to_graph(spec, parse_bits(W_BITS, A_BITS, spec.fixed_bits), variables)
     assert ir_io.dumps(ir_io.load(folder / "init/graph")) == ir_io.dumps(expected)
     page = (folder / "init/report.html").read_text()
-    assert "0 steps from the weights of trained.pt" in page
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    assert f"0 steps from the weights of trained.pt (sha256 {digest})" in page
     assert "The widths were given; no search was run." in page
+
+
+def test_a_checkpoint_is_measured_as_it_is(folder):
+    """Quantised, integer and simulated alike; of the float network's weights the float score."""
+    write_checkpoint(folder / "measured.pt")
+    given = ("test", "--init", "measured.pt", "--data", "set", "--slim", "8", "--json")
+    found = json.loads(run_cifar(folder, *given, preset=None))
+    assert found["net"] == "vgg_tiny"
+    assert found["quantiser"] == "mixq"
+    assert found["frames"] == TEST_IMAGES
+    assert set(found["accuracy"]) == {"quant", "integer"}
+    assert abs(found["accuracy"]["quant"] - found["accuracy"]["integer"]) <= 1 / TEST_IMAGES
+    assert found["csim_frames"] == 16
+    assert found["csim_values"] == 16 * 10
+    assert found["csim_mismatches"] == 0
+    found = json.loads(run_cifar(folder, *given, "--unquantised", preset=None))
+    assert set(found["accuracy"]) == {"float"}
+    assert "csim_values" not in found

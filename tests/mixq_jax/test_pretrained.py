@@ -146,7 +146,15 @@ WRONG = {
     ),
     "not finite": (
         tensors() | {"layers.3.bn.weight": np.full(8, np.nan)},
-        "tensor 'layers.3.bn.weight' holds values that are not finite",
+        "tensor 'layers.3.bn.weight' holds values beyond float32 or no numbers",
+    ),
+    "beyond float32": (
+        tensors() | {"layers.3.bn.weight": np.full(8, 1e300)},
+        "tensor 'layers.3.bn.weight' holds values beyond float32 or no numbers",
+    ),
+    "negative variance": (
+        tensors() | {"layers.3.bn.running_var": np.full(8, -2.5)},
+        "tensor 'layers.3.bn.running_var' holds -2.5, a negative variance",
     ),
     "no weight": (
         without("layers.8.conv.weight"),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quantisers against their definitions: codes, mixtures, gradients and the origin of the steps."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,10 +94,25 @@ def test_weight_codes_are_nearest_and_idempotent(w, bits, narrow, step):
     check_codes(codes, quantise(codes * np.float32(step)), w, step, narrow - half, half - 1)
 
 
-def test_rounding_is_half_to_even():
+def test_activations_round_half_up_as_the_hardware_weights_half_to_even():
     x = jnp.array([0.5, 1.5, 2.5, -0.5, -1.5], jnp.float32)
-    assert quant.act_code(x, 1.0, 7.0).tolist() == [0, 2, 2, 0, 0]
+    assert quant.act_code(x, 1.0, 7.0).tolist() == [1, 2, 3, 0, 0]
+    assert quant.grid_code(x, 1.0, -4, 3).tolist() == [1, 2, 3, 0, -1]
     assert quant.weight_code(x, jnp.float32(1), 4, True).tolist() == [0, 2, 2, 0, -2]
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_multiples_of_a_power_of_two_tie_where_the_integers_do(bits):
+    """k / 16 read with a step of 1 / levels: floor(k levels / 16 + 1/2), no rounding between."""
+    k, levels = np.arange(256), 2**bits - 1
+    step = quant.ACT_STEPS["dorefa"][WIDTHS.index(bits)]
+    codes = jax.jit(partial(quant.act_code, step=step, levels=levels))(jnp.asarray(k / 16))
+    assert codes.tolist() == np.minimum((k * levels + 8) // 16, levels).tolist()
+
+
+def test_the_largest_number_below_a_half_is_no_tie():
+    below = np.nextafter(np.float32(0.5), np.float32(0))
+    assert quant.act_code(jnp.asarray([below, 0.5]), 1.0, 7.0).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("bits", WIDTHS)

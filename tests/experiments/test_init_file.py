@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--init: what is taken from a checkpoint, and which files and options are refused, by name."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import init_file
+from experiments.classification_options import ClassificationOptions
+from experiments.command_line import stages_of
+from experiments.detection_options import DetectionOptions
+from experiments.options import OptionError
+from experiments.pretrained import run_pretrained
+from experiments.run_context import Run
+from mixq_jax.bits import FixedBits
+from mixq_jax.nets import classifier, detector
+from mixq_jax.pretrained import PretrainedError
+from mixq_jax.spec import PoolSpec
+from mixq_jax.torch_file import TorchFileError
+from tests import torch_samples
+from tests.network_samples import random_variables
+
+VGG = classifier("vgg_tiny", 32, "mixq", 16)
+W, A = "345672", "834567"
+GAMMAS = [f"{layer.name}_bn.weight" for layer in VGG.convs if layer.norm]
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, np.ndarray]:
+    return torch_samples.state_dict(VGG, random_variables(VGG, 0))
+
+
+def given(path: Path, **others) -> ClassificationOptions:
+    return ClassificationOptions(init=path, slim=16, **others)
+
+
+def run_of(options: ClassificationOptions, **preset) -> Run:
+    return Run(options, replace(options.resolved(), **preset))
+
+
+def test_a_file_brings_its_formats_widths_and_weights(tmp_path, state):
+    run = run_of(given(torch_samples.write(tmp_path / "q.pt", state, W, A)))
+    assert run.quantiser == "mixq"
+    assert run.spec == VGG
+    assert run.chosen_bits() == FixedBits((3, 4, 5, 6, 7, 2, 8), (8, 3, 4, 5, 6, 7, 8))
+    kernel = run.init_variables["params"]["conv3_kernel"]
+    assert np.array_equal(kernel.transpose(3, 2, 0, 1), state["conv3.weight"])
+
+
+def test_options_go_before_what_the_file_says(tmp_path, state):
+    path = torch_samples.write(tmp_path / "q.pt", state, W, A)
+    run = run_of(given(path, wbits="444444", abits="844444", quantiser="ours"))
+    assert run.quantiser == "ours"
+    assert run.chosen_bits().w == (4, 4, 4, 4, 4, 4, 8)
+
+
+def test_a_file_without_widths_is_a_contest_team_s_or_a_float_network(tmp_path, state):
+    path = torch_samples.write(tmp_path / "f.pt", state)
+    file = init_file.load(path)
+    assert init_file.quantiser(file, unquantised=False) == "contest"
+    assert init_file.quantiser(file, unquantised=True) == "mixq"
+    ultra = detector("ultranet", 32, 64)
+    assert init_file.widths(path, file, ultra) == FixedBits((4,) * 9, (8, *(4,) * 8))
+    with pytest.raises(
+        OptionError, match=r"--init .*f\.pt: has no widths; give --wbits and --abits, or --unq"
+    ):
+        init_file.widths(path, file, VGG)
+
+
+def test_a_float_classifier_is_the_published_one(tmp_path, state):
+    run = run_of(given(torch_samples.write(tmp_path / "f.pt", state), unquantised=True))
+    assert not any(isinstance(layer, PoolSpec) for layer in run.spec.layers)
+    assert [layer.name for layer in run.spec.convs if layer.pooled] == ["conv1", "conv3", "conv5"]
+    resnet = classifier("resnet8", 32)
+    assert classifier("resnet8", 32, unquantised=True) == resnet
+
+
+def check_pools(path: Path, state: dict, **others) -> None:
+    """Run the check of all that a run needs, without its data."""
+    options = given(path, wbits="444444", abits="844444", **others)
+    run_of(options, train_steps=0)._check_init()
+
+
+def test_weights_that_are_another_function_behind_the_pools_are_refused(tmp_path, state):
+    path = torch_samples.write(tmp_path / "f.pt", state)
+    negative = (state["conv1_bn.weight"] < 0).sum()
+    with pytest.raises(
+        OptionError, match=rf"--init .*f\.pt: layer 'conv1' has {negative} negative gammas; .*--unq"
+    ):
+        check_pools(path, state)
+    positive = state | {name: np.abs(state[name]) for name in GAMMAS}
+    check_pools(torch_samples.write(tmp_path / "p.pt", positive), positive)
+    check_pools(torch_samples.write(tmp_path / "q.pt", state, W, A), state)
+    run_of(given(path, wbits="444444", abits="844444"))._check_init()  # trained on
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"conv0.weight": np.zeros((3, 3))}, r"'conv0.weight' is \(3, 3, 1, 1\); layer 'conv0'"),
+        ({"more.weight": np.zeros((3, 3))}, "'more' is one layer too many"),
+        ({"conv1_bn.running_var": np.full(4, -1.0)}, "'conv1_bn.running_var' holds -1, a negative"),
+    ],
+)
+def test_weights_that_do_not_fit_name_the_file_before_data_are_read(
+    tmp_path, state, change, message
+):
+    path = torch_samples.write(tmp_path / "bad.pt", state | change, W, A)
+    options = given(path, data=Path("nowhere"))
+    with pytest.raises(PretrainedError, match=rf"^--init .*bad\.pt: (tensor )?{message}"):
+        run_of(options).check(simulates=False)
+
+
+def test_widths_that_do_not_fit_name_the_file(tmp_path, state):
+    path = torch_samples.write(tmp_path / "w.pt", state, W[:-1], A)
+    with pytest.raises(
+        OptionError, match=r"^--init .*w\.pt: its widths do not fit: .*'34567' must"
+    ):
+        run_of(given(path)).check(simulates=False)
+
+
+def test_another_content_is_another_file(tmp_path, state):
+    path = torch_samples.write(tmp_path / "q.pt", state, W, A)
+    run = run_of(given(path))
+    first = run.recorded_options()["init"]
+    assert first == f"{path} (sha256 {init_file.digest(path)})"
+    torch_samples.write(path, state, W, A[::-1])
+    assert run.recorded_options()["init"] != first
+
+
+def test_a_published_network_has_its_full_width():
+    options = DetectionOptions(init=Path("x.pt"), preset="smoke")
+    assert options.resolved().slim == 1
+    assert replace(options, slim=4).resolved().slim == 4
+    assert DetectionOptions(preset="smoke").resolved().slim == 4
+
+
+def test_a_search_takes_no_checkpoint():
+    with pytest.raises(OptionError, match="search --init: a search begins with weights of its own"):
+        stages_of("search", DetectionOptions(init=Path("x.pt")))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("lam", 3.0), ("preset", "smoke"), ("seed", 1), ("resume", True), ("out", Path("x"))),
+        *(("stream", "on"), ("train_steps", 5), ("warm_start", False)),
+    ],
+)
+def test_a_test_of_a_file_refuses_what_it_has_no_use_for(name, value):
+    flag = name.replace("_", "-")
+    with pytest.raises(OptionError, match=rf"^test --init: --{flag} {value} has no effect"):
+        run_pretrained(DetectionOptions(init=Path("x.pt"), data=Path("y"), **{name: value}))
+
+
+def test_a_test_of_a_file_takes_the_rest():
+    path = Path("x.pt")
+    init_file.check_test(DetectionOptions(init=path, net="skynet", device="zcu102", json=True))
+    init_file.check_test(ClassificationOptions(init=path, dataset="mnist", slim=2, wbits="4"))
+    with pytest.raises(OptionError, match="test --init: give the frames to test on with --data"):
+        run_pretrained(DetectionOptions(init=path))
+    with pytest.raises(TorchFileError, match=r"x\.pt: no such file"):
+        run_pretrained(DetectionOptions(init=path, data=Path("y")))
