@@ -12,6 +12,11 @@ the PyTorch side collapses and the ratio counts for nothing. Linux only (reads /
 
 times the decoding of 640x360 jpg files by worker processes, and how long search steps at batch 8
 and 160x320 that are fed by them wait for data, beside the same steps on frames in memory.
+
+    python -m experiments.bench networks --csim --out networks.json
+
+tells what every full-size network takes at 4 bits by the model, and with --csim how long the C++ of
+each at random widths takes to compile and to run for one frame, every integer compared.
 """
 
 import argparse
@@ -19,172 +24,21 @@ import json
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.bench_worker import SOURCE_ROOT, Burst, Worker, WorkerError, request, worker
+from experiments import bench_search_step
+from experiments.bench_worker import SOURCE_ROOT, WorkerError
+from hw.design import DesignError
+from hw.device import DEVICES
+from hw.hls.toolchain import ToolchainError
 from mixq_jax.data.annotations import DataError
+from mixq_jax.nets import CLASSIFIERS, NETS
 
 RECORD_VERSION = 1
-PRODUCT, BASELINE = "mixq_jax", "torch"
-# Allowed relative difference of the two sides' losses at steps 1, 2, 3. Two correct float32
-# programs differ by 1e-4, 1e-3, 2e-3 (sums in another order move values across quantiser steps);
-# a narrow weight range differs by 1e-2 at step 1, a missing momentum by 6e-2 at step 2.
-LOSS_TOLERANCE = (1e-3, 5e-3, 1e-2)
-BUSY_CPUS = 0.1  # work of other processes, in CPUs, above which a timing is not to be trusted
-SETTLE_SECONDS = 0.3  # thread pools of the side that just ran stop spinning within this time
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Statistics of step times, all in seconds but the count `n`; `std` divides by n - 1."""
-
-    n: int
-    median: float
-    mean: float
-    std: float
-    min: float
-    max: float
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One side's turn: step times, and the state of the machine around it.
-
-    load_average: 1 minute, just before the turn (the turns before it count too).
-    other_cpus: mean CPUs that other processes or the hypervisor took of this side's during it.
-    """
-
-    side: str
-    seconds: list[float]
-    load_average: float
-    other_cpus: float
-
-
-def summarize(seconds: Sequence[float]) -> Summary:
-    """Summarise at least two step times."""
-    return Summary(
-        n=len(seconds),
-        median=statistics.median(seconds),
-        mean=statistics.fmean(seconds),
-        std=statistics.stdev(seconds),
-        min=min(seconds),
-        max=max(seconds),
-    )
-
-
-def times_of(turns: Sequence[Turn], side: str) -> list[float]:
-    """Return all step times of one side."""
-    return [seconds for turn in turns if turn.side == side for seconds in turn.seconds]
-
-
-def median_ratio(turns: Sequence[Turn]) -> float:
-    """Return median baseline time / median product time: above 1 the product is faster."""
-    baseline, product = (statistics.median(times_of(turns, s)) for s in (BASELINE, PRODUCT))
-    return baseline / product
-
-
-def round_ratios(turns: Sequence[Turn]) -> list[float]:
-    """Return the ratio of medians of each round (one turn of the product, one of the baseline)."""
-    return [median_ratio(turns[i : i + 2]) for i in range(0, len(turns), 2)]
-
-
-def warnings_of(turns: Sequence[Turn]) -> list[str]:
-    """Name the turns during which the machine was not idle."""
-    return [
-        f"round {index // 2 + 1}, {turn.side}: other work took {turn.other_cpus:.2f} CPUs "
-        f"(allowed {BUSY_CPUS}); repeat on an idle machine"
-        for index, turn in enumerate(turns)
-        if turn.other_cpus > BUSY_CPUS
-    ]
-
-
-def check_same_mathematics(product: Sequence[float], baseline: Sequence[float]) -> None:
-    """Compare the losses of the first steps; raises WorkerError when the sides differ.
-
-    Step 1 shows the forward pass, later steps the gradients of the weights and their optimiser;
-    gradients of the alphas are too small to show here.
-    """
-    triples = zip(product, baseline, LOSS_TOLERANCE, strict=True)
-    for step, (ours, theirs, tolerance) in enumerate(triples, start=1):
-        if not abs(ours - theirs) <= tolerance * abs(theirs):
-            raise WorkerError(
-                f"loss of step {step}: {PRODUCT} {ours:.6f}, {BASELINE} {theirs:.6f}; they may "
-                f"differ by {tolerance:g} of it. The sides compute different things: no ratio"
-            )
-
-
-def busy_seconds(stat: str, cpus: Sequence[int], ticks_per_second: int) -> float:
-    """Sum the time that `cpus` were not idle since boot, from the text of /proc/stat (proc(5))."""
-    busy = 0
-    for line in stat.splitlines():
-        name, *ticks = line.split()
-        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cpus:
-            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks[:8])
-            busy += user + nice + system + irq + softirq + steal
-    return busy / ticks_per_second
-
-
-def take_turn(side: Worker, steps: int) -> Turn:
-    """Let one worker time `steps` steps while the other sleeps."""
-    time.sleep(SETTLE_SECONDS)
-    load_average = os.getloadavg()[0]
-    busy_start, start = _busy_now(side), time.perf_counter()
-    burst: Burst = request(side, steps)
-    wall, busy = time.perf_counter() - start, _busy_now(side) - busy_start
-    other_cpus = max(0.0, busy - burst.cpu_seconds) / wall
-    return Turn(side.name, burst.seconds, load_average, other_cpus)
-
-
-def _busy_now(side: Worker) -> float:
-    stat = Path("/proc/stat").read_text()
-    return busy_seconds(stat, side.ready.cpus, os.sysconf("SC_CLK_TCK"))
-
-
-def interleave(
-    sides: Sequence[Worker], rounds: int, steps: int, progress: Callable[[str], None]
-) -> list[Turn]:
-    """Let the sides take turns, `rounds` times each, and report every turn."""
-    turns = []
-    for index in range(rounds):
-        for side in sides:
-            turn = take_turn(side, steps)
-            turns.append(turn)
-            progress(
-                f"round {index + 1}/{rounds} {turn.side:<9}"
-                f" median {statistics.median(turn.seconds):.4f} s"
-                f"  load {turn.load_average:.2f}  others {turn.other_cpus:.2f} CPUs"
-            )
-    return turns
-
-
-def search_step_record(sides: Sequence[Worker], turns: Sequence[Turn]) -> dict:
-    """Assemble the JSON record of one benchmark."""
-    ratios = round_ratios(turns)
-    return {
-        "version": RECORD_VERSION,
-        "benchmark": "search-step",
-        "problem": "UltraNet supernet, batch 8, 160x320, float32",
-        **machine(),
-        "sides": {
-            side.name: {
-                **asdict(summarize(times_of(turns, side.name))),
-                **asdict(side.ready),
-            }
-            for side in sides
-        },
-        "ratio_of_medians": median_ratio(turns),
-        "round_ratio_min": min(ratios),
-        "round_ratio_max": max(ratios),
-        "warnings": warnings_of(turns),
-        "turns": [asdict(turn) for turn in turns],
-    }
+NETWORKS = (*NETS, *CLASSIFIERS)
 
 
 def machine() -> dict:
@@ -210,38 +64,11 @@ def source_commit() -> str:
     return found.stdout.strip() or "not a checkout"
 
 
-def table(record: dict) -> str:
-    """Render a record as text."""
-    columns = ("median", "mean", "std", "min", "max")
-    lines = [f"{record['problem']}; {record['cpu']}, commit {record['commit']}"]
-    lines.append(f"{'seconds':<10}{'n':>5}" + "".join(f"{name:>9}" for name in columns))
-    for name, side in record["sides"].items():
-        figures = "".join(f"{side[column]:>9.4f}" for column in columns)
-        versions = ", ".join(f"{package} {v}" for package, v in side["versions"].items())
-        lines.append(f"{name:<10}{side['n']:>5}{figures}  {side['threads']} threads, {versions}")
-    lines.append(
-        f"{BASELINE} / {PRODUCT}, ratio of medians: {record['ratio_of_medians']:.3f}"
-        f" (rounds {record['round_ratio_min']:.3f} to {record['round_ratio_max']:.3f})"
-    )
-    return "\n".join(lines + [f"warning: {text}" for text in record["warnings"]])
-
-
 def search_step(options: argparse.Namespace) -> dict:
-    """Run the benchmark; raises WorkerError when a side cannot be timed."""
-    commands = {
-        PRODUCT: [sys.executable, "-m", "experiments.bench_jax"],
-        BASELINE: [options.torch_python, "-m", "experiments.bench_torch"],
-    }
-    with ExitStack() as stack:
-        sides = [
-            stack.enter_context(
-                worker(name, [*command, "--serve", "--threads", str(options.threads)])
-            )
-            for name, command in commands.items()
-        ]
-        check_same_mathematics(*(side.ready.losses for side in sides))
-        turns = interleave(sides, options.rounds, options.steps, _to_stderr)
-        return search_step_record(sides, turns)
+    """Run the benchmark of one search step; raises WorkerError when a side cannot be timed."""
+    return bench_search_step.measure(
+        options.torch_python, options.threads, options.rounds, options.steps, _to_stderr
+    )
 
 
 def stream(options: argparse.Namespace) -> dict:
@@ -249,9 +76,6 @@ def stream(options: argparse.Namespace) -> dict:
     from experiments import bench_stream
 
     return {
-        "version": RECORD_VERSION,
-        "benchmark": "stream",
-        **machine(),
         "load_average": os.getloadavg()[0],
         **bench_stream.measure(
             options.data, options.frames, options.workers, options.repeats, options.chunks
@@ -265,7 +89,29 @@ def _stream_table(record: dict) -> str:
     return bench_stream.table(record)
 
 
-COMMANDS = {"search-step": (search_step, table), "stream": (stream, _stream_table)}
+def networks(options: argparse.Namespace) -> dict:
+    """Return what the full-size networks take."""
+    from experiments import bench_networks
+
+    return {
+        "load_average": os.getloadavg()[0],
+        **bench_networks.measure(
+            options.nets, options.device, options.clock_mhz, options.csim, options.seed
+        ),
+    }
+
+
+def _networks_table(record: dict) -> str:
+    from experiments import bench_networks
+
+    return bench_networks.table(record)
+
+
+COMMANDS = {
+    "search-step": (search_step, bench_search_step.table),
+    "stream": (stream, _stream_table),
+    "networks": (networks, _networks_table),
+}
 
 
 def _to_stderr(text: str) -> None:
@@ -296,12 +142,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     fed.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="decoding processes")
     fed.add_argument("--repeats", type=int, default=10, help="timings of the source alone")
     fed.add_argument("--chunks", type=int, default=10, help="timed chunks of five search steps")
-    for command in (step, fed):
+    nets = commands.add_parser("networks")
+    nets.add_argument("--nets", nargs="+", choices=NETWORKS, default=NETWORKS, metavar="NET")
+    nets.add_argument("--device", choices=sorted(DEVICES), default="xczu3eg")
+    nets.add_argument("--clock-mhz", type=float, default=250.0)
+    nets.add_argument("--csim", action="store_true", help="also compile and run their C++")
+    nets.add_argument("--seed", type=int, default=1, help="of widths, weights and frame")
+    for command in (step, fed, nets):
         command.add_argument("--out", type=Path, help="write the JSON record here")
     options = parser.parse_args(arguments)
     if options.out and not options.out.parent.is_dir():
         parser.error(f"--out {options.out}: folder {options.out.parent} does not exist")
-    (_check_search_step if options.command == "search-step" else _check_stream)(parser, options)
+    CHECKS[options.command](parser, options)
     return options
 
 
@@ -324,13 +176,24 @@ def _check_stream(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         parser.error(f"--workers {min(options.workers)}: at least 1")
 
 
+def _check_networks(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if not 1 <= options.clock_mhz <= 2000:
+        parser.error(f"--clock-mhz {options.clock_mhz}: must be in 1..2000")
+    if options.seed < 0:
+        parser.error(f"--seed {options.seed}: at least 0")
+
+
+CHECKS = {"search-step": _check_search_step, "stream": _check_stream, "networks": _check_networks}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a benchmark, print its table, write its record; returns the exit code."""
     options = parse(arguments)
     run, render = COMMANDS[options.command]
     try:
-        record = run(options)
-    except (WorkerError, DataError) as error:
+        record = {"version": RECORD_VERSION, "benchmark": options.command, **machine()}
+        record |= run(options)
+    except (WorkerError, DataError, DesignError, ToolchainError) as error:
         _to_stderr(f"error: {error}")
         return 2
     print(render(record))
