@@ -27,6 +27,7 @@ from mixq_jax.task import score_name
 HEIGHT, WIDTH = 160, 320  # what all published networks of the contest were trained at
 FRAMES_PER_CALL = 10  # in C simulation, where FIFOs are unbounded
 BATCH = 50
+COMPARED_FRAMES = 20  # of which every code of every layer is compared
 
 
 def run_pretrained(options: RunOptions) -> dict:
@@ -79,28 +80,42 @@ def _frames(run: Run) -> Dataset | Labelled:
 def _quantised(
     run: Run, data: Dataset | Labelled
 ) -> tuple[dict[str, Detections | Decisions], dict[str, int]]:
-    """Return what the networks answer, and how many simulated integers differ."""
+    """Return what the networks answer, and how many codes and simulated integers differ."""
     spec, bits = run.spec, run.chosen_bits()
     graph = export.to_graph(spec, bits, run.init_variables)
     name, scale, found = score_name(spec), graph.output.scale, {}
-    with bar("test", 3) as advance:
+    with bar("test", 4) as advance:
         predict = evaluate.predictor(spec, run.init_variables, bits)
         found["quant"] = evaluate.evaluated(spec, predict, data)
         advance(1, note=f"quantised {name} {found['quant'].score:.4f}")
         integers = _integers(graph, data)
         found["integer"] = _answers(spec, integers * scale, data)
         advance(2, note=f"integer {name} {found['integer'].score:.4f}")
+        codes = _codes(run, data)
+        advance(3, note="compiling and running the C++")
         images = data.images[: _simulated_frames(run, len(data.images))]
         plan = hls.emit(dse.optimise(graph, run.device, run.options.clock_mhz))
         simulated = csim.run(plan, np.asarray(images), FRAMES_PER_CALL).outputs
         differing = int((simulated != integers[: len(images)]).sum())
         if len(images) == len(data.images):
             found["csim"] = _answers(spec, simulated * scale, data)
-        advance(3, note=f"C simulation: {differing} of {simulated.size} integers differ")
-    return found, {
+        advance(4, note=f"C simulation: {differing} of {simulated.size} integers differ")
+    return found, codes | {
         "csim_frames": len(images),
         "csim_values": simulated.size,
         "csim_mismatches": differing,
+    }
+
+
+def _codes(run: Run, data: Dataset | Labelled) -> dict[str, int]:
+    """Return how many codes of the quantised and the integer network differ, on a few frames."""
+    spec, bits, variables = run.spec, run.chosen_bits(), run.init_variables
+    integer, images = export.integer_bits(spec, bits, variables), data.images[:COMPARED_FRAMES]
+    pairs = evaluate.code_differences(spec, variables, bits, integer, images).values()
+    return {
+        "codes_frames": len(images),
+        "codes": sum(compared for _, compared in pairs),
+        "codes_differing": sum(differing for differing, _ in pairs),
     }
 
 

@@ -130,6 +130,8 @@ def test_a_checkpoint_is_measured_as_it_is(folder):
     assert found["frames"] == TEST_IMAGES
     assert set(found["accuracy"]) == {"quant", "integer"}
     assert abs(found["accuracy"]["quant"] - found["accuracy"]["integer"]) <= 1 / TEST_IMAGES
+    assert found["codes_frames"] == 20
+    assert 0 <= found["codes_differing"] < found["codes"] / 100
     assert found["csim_frames"] == 16
     assert found["csim_values"] == 16 * 10
     assert found["csim_mismatches"] == 0
