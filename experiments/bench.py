@@ -33,6 +33,7 @@ from experiments import bench_search_step
 from experiments.bench_worker import SOURCE_ROOT, WorkerError
 from hw.design import DesignError
 from hw.device import DEVICES
+from hw.hls.csim import CsimError
 from hw.hls.toolchain import ToolchainError
 from mixq_jax.data.annotations import DataError
 from mixq_jax.nets import CLASSIFIERS, NETS
@@ -144,15 +145,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     fed.add_argument("--chunks", type=int, default=10, help="timed chunks of five search steps")
     nets = commands.add_parser("networks")
     nets.add_argument("--nets", nargs="+", choices=NETWORKS, default=NETWORKS, metavar="NET")
-    nets.add_argument("--device", choices=sorted(DEVICES), default="xczu3eg")
-    nets.add_argument("--clock-mhz", type=float, default=250.0)
-    nets.add_argument("--csim", action="store_true", help="also compile and run their C++")
+    nets.add_argument("--device", choices=sorted(DEVICES), default="xczu3eg", help="of the model")
+    nets.add_argument("--clock-mhz", type=float, default=250.0, help="of the model")
+    nets.add_argument(
+        "--csim",
+        action="store_true",
+        help="also compile and run their C++ at random widths, for the smallest device that fits",
+    )
     nets.add_argument("--seed", type=int, default=1, help="of widths, weights and frame")
     for command in (step, fed, nets):
         command.add_argument("--out", type=Path, help="write the JSON record here")
     options = parser.parse_args(arguments)
     if options.out and not options.out.parent.is_dir():
         parser.error(f"--out {options.out}: folder {options.out.parent} does not exist")
+    if options.out and options.out.is_dir():
+        parser.error(f"--out {options.out}: is a folder; name a file")
     CHECKS[options.command](parser, options)
     return options
 
@@ -179,8 +186,8 @@ def _check_stream(parser: argparse.ArgumentParser, options: argparse.Namespace) 
 def _check_networks(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if not 1 <= options.clock_mhz <= 2000:
         parser.error(f"--clock-mhz {options.clock_mhz}: must be in 1..2000")
-    if options.seed < 0:
-        parser.error(f"--seed {options.seed}: at least 0")
+    if not 0 <= options.seed < 1 << 32:
+        parser.error(f"--seed {options.seed}: must be in 0..{(1 << 32) - 1}")
 
 
 CHECKS = {"search-step": _check_search_step, "stream": _check_stream, "networks": _check_networks}
@@ -193,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         record = {"version": RECORD_VERSION, "benchmark": options.command, **machine()}
         record |= run(options)
-    except (WorkerError, DataError, DesignError, ToolchainError) as error:
+    except (WorkerError, DataError, DesignError, ToolchainError, CsimError, OSError) as error:
         _to_stderr(f"error: {error}")
         return 2
     print(render(record))

@@ -12,7 +12,7 @@ from hw import cycles, dse, resources
 from hw.dataflow import build
 from hw.design import Design, DesignError
 from hw.device import device
-from hw.hls import csim
+from hw.hls import csim, toolchain
 from hw.ir import Graph
 from mixq_jax import model
 from mixq_jax.bits import FixedBits
@@ -129,6 +129,8 @@ def _fitted(graph: Graph) -> tuple[str, Design]:
 
 def measure(names: Sequence[str], part: str, clock_mhz: float, simulated: bool, seed: int) -> dict:
     """Return the figures of the networks as JSON values."""
+    if simulated:
+        toolchain.find()
     specs = {name: network(name) for name in names}
     found = {"device": part, "clock_mhz": clock_mhz, "seed": seed}
     found["work"] = {name: vars(work(spec, part, clock_mhz)) for name, spec in specs.items()}

@@ -28,7 +28,7 @@ class RoundToStep(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, step: float) -> Tensor:
-        return torch.round(x / step) * step
+        return torch.floor(x / step + 0.5) * step
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:

@@ -168,7 +168,7 @@ def main(program: Program, arguments: list[str]) -> int:
 
 def run(command: str, options: RunOptions) -> None:
     """Run a command and print where its results are, or with --json what its test found."""
-    if command == "test" and options.init is not None:
+    if command == "test" and options.init is not None and options.out == type(options).out:
         print_result(_test_file(options), options.json)
         return
     stages = stages_of(command, options)
@@ -185,8 +185,10 @@ def run(command: str, options: RunOptions) -> None:
 
 def _test_file(options: RunOptions) -> dict:
     with held_back():
+        from experiments import run_folder
         from experiments.pretrained import run_pretrained
         from experiments.run_context import keep_compiled_programs
+    run_folder.prepare(options.cache, "cache")
     keep_compiled_programs(options.cache)
     return run_pretrained(options)
 

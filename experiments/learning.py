@@ -99,7 +99,8 @@ def search_card(run: Run) -> Card:
 
 def train_card(run: Run, bits: FixedBits | FloatBits) -> Card:
     config = f"{train_config(run)} bits={bits} warm={run.preset.warm_start}"
-    config += f" data={run.options.data} init={run.options.init}"
+    origin = run.init_file and run.init_file.recorded
+    config += f" data={run.options.data} init={origin}"
     return Card("train", repr(run.spec), config, str(bits), 0)
 
 

@@ -120,11 +120,13 @@ class RunOptions:
     abits: str | None = None
     """Train these activation widths (one digit a layer)."""
     unquantised: bool = False
-    """Train and test in float32, the baseline; only for `train`, `test` and `all`."""
+    """Train and test in float32, the baseline; only for `train`, `test` and `all`. With --init: of
+    a file that was trained in float."""
     slim: int | None = None
     """Divide the hidden channels of the network by this (with --init: 1 unless given)."""
     init: Path | None = None
-    """PyTorch checkpoint (.pt) to test, or to train on from."""
+    """PyTorch checkpoint (.pt) to train on from, or with `test` to measure as it is (with --out:
+    to test what was trained from it there)."""
     quantiser: Literal["ours", "mixq", "dorefa", "contest"] | None = None
     """Number formats: ours, DeepBurning-MixQ's, its DoReFa baselines', the contest teams'."""
     json: bool = False
@@ -164,6 +166,8 @@ RANGES = {
     "slim": (1, 16),  # the narrowest layer of a network has 16 channels
     "workers": (1, 256),
 }
+# What means nothing where no search is run.
+OF_THE_SEARCH = ("lam", "search_steps", "relaxation", "tau_first", "tau_last", "warm_start")
 
 
 def _check(options: RunOptions, preset: Preset) -> None:
@@ -174,6 +178,12 @@ def _check(options: RunOptions, preset: Preset) -> None:
             raise OptionError(f"--{flag} {value}: must be in {low:g}..{high:.10g}")
     if (options.wbits is None) != (options.abits is None):
         raise OptionError("--wbits and --abits belong together; give both or none")
+    for name in () if options.needs_search else OF_THE_SEARCH:
+        if getattr(options, name) is not None:
+            raise OptionError(
+                f"--{name.replace('_', '-')} {getattr(options, name)}: no search is run with "
+                "--wbits, --init or --unquantised; leave it out"
+            )
     if options.unquantised and options.wbits is not None:
         raise OptionError(
             "--unquantised: a float network has no widths; leave out --wbits, --abits"

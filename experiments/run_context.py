@@ -13,7 +13,8 @@ from experiments import init_file, run_folder
 from experiments.classification_options import ClassificationOptions
 from experiments.data import check_folder, data_folder, load_split
 from experiments.detection_options import DetectionOptions
-from experiments.options import OptionError, Preset, RunOptions
+from experiments.init_file import InitFile
+from experiments.options import Preset, RunOptions
 from hw.device import Device, device
 from hw.hls import toolchain
 from mixq_jax.bits import BitsError, FixedBits, FloatBits, parse_bits
@@ -23,7 +24,6 @@ from mixq_jax.data.labelled import Labelled
 from mixq_jax.nets import classifier, detector
 from mixq_jax.spec import NetSpec
 from mixq_jax.task import score_name
-from mixq_jax.torch_file import TorchFile
 
 NOT_RECORDED = ("resume", "out", "cache", "json", "stream", "workers")
 PACKAGES = ("mixq-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "hls4ml")
@@ -59,7 +59,7 @@ class Run:
         raise AssertionError(f"no network for {type(self.options).__name__}")
 
     @cached_property
-    def init_file(self) -> TorchFile | None:
+    def init_file(self) -> InitFile | None:
         """The checkpoint of --init."""
         return None if self.options.init is None else init_file.load(self.options.init)
 
@@ -68,7 +68,7 @@ class Run:
         """The weights of --init."""
         if self.init_file is None:
             return None
-        return init_file.variables(self.options.init, self.init_file, self.spec)
+        return init_file.variables(self.init_file, self.spec)
 
     @property
     def quantiser(self) -> str:
@@ -104,9 +104,13 @@ class Run:
         check_folder(self.options)
 
     def _check_init(self) -> None:
-        variables, as_it_is = self.init_variables, self.preset.train_steps == 0
-        if variables is not None and as_it_is and not self.options.unquantised:
-            init_file.check_pools(self.options.init, self.init_file, self.spec, variables["params"])
+        if (file := self.init_file) is None:
+            return
+        variables = self.init_variables
+        if self.options.unquantised:
+            init_file.check_float(file)
+        elif self.preset.train_steps == 0 and self.options.quantiser is None:
+            init_file.check_pools(file, self.spec, variables["params"])
 
     def recorded_options(self) -> dict:
         """Return the options that decide results, as JSON values."""
@@ -114,8 +118,8 @@ class Run:
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(self.options).items()
         }
-        if self.options.init is not None:
-            options["init"] = init_file.as_recorded(self.options.init)
+        if self.init_file is not None:
+            options["init"] = self.init_file.recorded
         return {key: value for key, value in options.items() if key not in NOT_RECORDED}
 
     def trained_bits(self) -> FixedBits | FloatBits:
@@ -127,7 +131,7 @@ class Run:
         if self.options.wbits is not None:
             return given_bits(self.options, self.spec)
         if self.init_file is not None:
-            return init_file.widths(self.options.init, self.init_file, self.spec)
+            return init_file.widths(self.init_file, self.spec)
         found = run_folder.read_json(self.out / "search/result.json", self.command("search"))
         try:
             return parse_bits(str(found.get("w")), str(found.get("a")), self.spec.fixed_bits)
@@ -182,10 +186,7 @@ class Run:
 def given_bits(options: RunOptions, spec: NetSpec) -> FixedBits:
     """Return the widths of --wbits and --abits; OptionError if they do not fit the network."""
     w, a = options.wbits, options.abits
-    try:
-        return parse_bits(w, a, spec.fixed_bits)
-    except BitsError as error:
-        raise OptionError(f"--wbits {w} --abits {a}: {error}") from error
+    return init_file.parse_widths(spec, w, a, f"--wbits {w} --abits {a}")
 
 
 def bit_strings(bits: FixedBits) -> dict[str, str]:

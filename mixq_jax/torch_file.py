@@ -54,7 +54,8 @@ def load(path: Path | str) -> TorchFile:
     """
     path = Path(path)
     if not path.is_file():
-        raise TorchFileError(f"{path}: no such file; give a checkpoint of torch.save")
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise TorchFileError(f"{path}: {what}; give a checkpoint of torch.save")
     try:
         with path.open("rb") as file:
             archive = zipfile.is_zipfile(file)

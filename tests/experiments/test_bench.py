@@ -47,7 +47,9 @@ def test_bad_options_of_the_stream_end_with_code_2(arguments, message, capsys):
         (["--nets", "alexnet"], "argument --nets: invalid choice: 'alexnet' (choose from"),
         (["--device", "xcvu9p"], "argument --device: invalid choice: 'xcvu9p' (choose from"),
         (["--clock-mhz", "nan"], "--clock-mhz nan: must be in 1..2000"),
-        (["--seed", "-1"], "--seed -1: at least 0"),
+        (["--seed", "-1"], "--seed -1: must be in 0..4294967295"),
+        (["--seed", "9" * 20], f"--seed {'9' * 20}: must be in 0..4294967295"),
+        (["--out", "/"], "--out /: is a folder; name a file"),
         (["--out", "/no/folder/x.json"], "--out /no/folder/x.json: folder /no/folder does not"),
     ],
 )

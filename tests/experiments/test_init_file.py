@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """--init: what is taken from a checkpoint, and which files and options are refused, by name."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments import init_file
+from experiments import command_line, init_file
 from experiments.classification_options import ClassificationOptions
 from experiments.command_line import stages_of
 from experiments.detection_options import DetectionOptions
+from experiments.learning import train_card
 from experiments.options import OptionError
 from experiments.pretrained import run_pretrained
 from experiments.run_context import Run
@@ -57,16 +59,15 @@ def test_options_go_before_what_the_file_says(tmp_path, state):
 
 
 def test_a_file_without_widths_is_a_contest_team_s_or_a_float_network(tmp_path, state):
-    path = torch_samples.write(tmp_path / "f.pt", state)
-    file = init_file.load(path)
+    file = init_file.load(torch_samples.write(tmp_path / "f.pt", state))
     assert init_file.quantiser(file, unquantised=False) == "contest"
     assert init_file.quantiser(file, unquantised=True) == "mixq"
     ultra = detector("ultranet", 32, 64)
-    assert init_file.widths(path, file, ultra) == FixedBits((4,) * 9, (8, *(4,) * 8))
+    assert init_file.widths(file, ultra) == FixedBits((4,) * 9, (8, *(4,) * 8))
     with pytest.raises(
         OptionError, match=r"--init .*f\.pt: has no widths; give --wbits and --abits, or --unq"
     ):
-        init_file.widths(path, file, VGG)
+        init_file.widths(file, VGG)
 
 
 def test_a_float_classifier_is_the_published_one(tmp_path, state):
@@ -77,7 +78,7 @@ def test_a_float_classifier_is_the_published_one(tmp_path, state):
     assert classifier("resnet8", 32, unquantised=True) == resnet
 
 
-def check_pools(path: Path, state: dict, **others) -> None:
+def check_pools(path: Path, **others) -> None:
     """Run the check of all that a run needs, without its data."""
     options = given(path, wbits="444444", abits="844444", **others)
     run_of(options, train_steps=0)._check_init()
@@ -89,10 +90,11 @@ def test_weights_that_are_another_function_behind_the_pools_are_refused(tmp_path
     with pytest.raises(
         OptionError, match=rf"--init .*f\.pt: layer 'conv1' has {negative} negative gammas; .*--unq"
     ):
-        check_pools(path, state)
+        check_pools(path)
     positive = state | {name: np.abs(state[name]) for name in GAMMAS}
-    check_pools(torch_samples.write(tmp_path / "p.pt", positive), positive)
-    check_pools(torch_samples.write(tmp_path / "q.pt", state, W, A), state)
+    check_pools(torch_samples.write(tmp_path / "p.pt", positive))
+    check_pools(torch_samples.write(tmp_path / "q.pt", state, W, A))
+    check_pools(path, quantiser="dorefa")  # trained quantised, behind the norms
     run_of(given(path, wbits="444444", abits="844444"))._check_init()  # trained on
 
 
@@ -113,21 +115,43 @@ def test_weights_that_do_not_fit_name_the_file_before_data_are_read(
         run_of(options).check(simulates=False)
 
 
-def test_widths_that_do_not_fit_name_the_file(tmp_path, state):
-    path = torch_samples.write(tmp_path / "w.pt", state, W[:-1], A)
-    with pytest.raises(
-        OptionError, match=r"^--init .*w\.pt: its widths do not fit: .*'34567' must"
-    ):
+@pytest.mark.parametrize(
+    ("w", "message"),
+    [("34567", "bit string '34567' must have 6 or 7 digits"), (W + "4", "layer 'classifier' of ")],
+)
+def test_widths_that_do_not_fit_name_the_file(tmp_path, state, w, message):
+    path = torch_samples.write(tmp_path / "w.pt", state, w, A)
+    with pytest.raises(OptionError, match=rf"^--init .*w\.pt: its widths do not fit: {message}"):
         run_of(given(path)).check(simulates=False)
 
 
-def test_another_content_is_another_file(tmp_path, state):
+def test_given_widths_that_a_layer_does_not_have_are_refused(tmp_path, state):
+    path = torch_samples.write(tmp_path / "q.pt", state, W, A)
+    with pytest.raises(OptionError, match=r"^--wbits 4444444 --abits 8444448: layer 'classifier'"):
+        run_of(given(path, wbits="4444444", abits="8444448")).check(simulates=False)
+
+
+def test_a_float_run_refuses_weights_that_were_trained_at_widths(tmp_path, state):
+    path = torch_samples.write(tmp_path / "q.pt", state, W, A)
+    with pytest.raises(
+        OptionError, match=rf"--init .*q\.pt: was trained at the widths {W}, {A}; --unquantised tak"
+    ):
+        run_of(given(path, unquantised=True)).check(simulates=False)
+
+
+def test_another_content_is_another_file_and_another_folder_is_not(tmp_path, state):
     path = torch_samples.write(tmp_path / "q.pt", state, W, A)
     run = run_of(given(path))
-    first = run.recorded_options()["init"]
-    assert first == f"{path} (sha256 {init_file.digest(path)})"
-    torch_samples.write(path, state, W, A[::-1])
-    assert run.recorded_options()["init"] != first
+    first, card = run.recorded_options()["init"], train_card(run, run.chosen_bits())
+    assert first.startswith("q.pt (sha256 ")
+    (tmp_path / "moved").mkdir()
+    moved = run_of(given(Path(shutil.copy(path, tmp_path / "moved"))))
+    assert moved.recorded_options()["init"] == first
+    torch_samples.write(path, state | {"conv0.weight": 2 * state["conv0.weight"]}, W, A)
+    assert run.recorded_options()["init"] == first  # what was read is what counts
+    other = run_of(given(path))
+    assert other.recorded_options()["init"] != first
+    assert train_card(other, other.chosen_bits()) != card
 
 
 def test_a_published_network_has_its_full_width():
@@ -145,13 +169,13 @@ def test_a_search_takes_no_checkpoint():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("lam", 3.0), ("preset", "smoke"), ("seed", 1), ("resume", True), ("out", Path("x"))),
-        *(("stream", "on"), ("train_steps", 5), ("warm_start", False)),
+        *(("preset", "smoke"), ("seed", 1), ("resume", True), ("box_gain", 3.0)),
+        *(("stream", "on"), ("train_steps", 5), ("workers", 2)),
     ],
 )
 def test_a_test_of_a_file_refuses_what_it_has_no_use_for(name, value):
     flag = name.replace("_", "-")
-    with pytest.raises(OptionError, match=rf"^test --init: --{flag} {value} has no effect"):
+    with pytest.raises(OptionError, match=rf"^test --init: --{flag} {value} has no eff"):
         run_pretrained(DetectionOptions(init=Path("x.pt"), data=Path("y"), **{name: value}))
 
 
@@ -159,7 +183,20 @@ def test_a_test_of_a_file_takes_the_rest():
     path = Path("x.pt")
     init_file.check_test(DetectionOptions(init=path, net="skynet", device="zcu102", json=True))
     init_file.check_test(ClassificationOptions(init=path, dataset="mnist", slim=2, wbits="4"))
+    with pytest.raises(OptionError, match="--device zcu102 has no effect"):
+        init_file.check_test(DetectionOptions(init=path, unquantised=True, device="zcu102"))
     with pytest.raises(OptionError, match="test --init: give the frames to test on with --data"):
         run_pretrained(DetectionOptions(init=path))
-    with pytest.raises(TorchFileError, match=r"x\.pt: no such file"):
-        run_pretrained(DetectionOptions(init=path, data=Path("y")))
+    for given_path, message in ((path, r"x\.pt: no such file"), (Path("."), r"\.: is a folder")):
+        with pytest.raises(TorchFileError, match=f"^--init {message}; give a checkpoint of torch"):
+            run_pretrained(DetectionOptions(init=given_path, data=Path("y")))
+
+
+@pytest.mark.parametrize("out", [None, Path("trained")])
+def test_with_a_folder_what_was_trained_there_is_tested(monkeypatch, out):
+    done = []
+    monkeypatch.setattr(command_line, "_test_file", lambda options: done.append("file") or {})
+    monkeypatch.setattr(command_line, "run_stages", lambda options, stages: done.append(stages))
+    folder = {} if out is None else {"out": out}
+    command_line.run("test", DetectionOptions(init=Path("x.pt"), **folder))
+    assert done == (["file"] if out is None else [("test",)])

@@ -2,12 +2,14 @@
 """Presets, what an option replaces in them, and every value that is refused."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
 from experiments.detection_options import PRESETS, DetectionOptions
 from experiments.options import OptionError, Preset
 
+NO_SEARCH = ": no search is run with --wbits, --init or --unquantised; leave it out"
 SHARED = {field.name for field in fields(DetectionOptions)} & {
     field.name for field in fields(Preset)
 }
@@ -104,6 +106,12 @@ def test_presets_can_run(preset):
             {"unquantised": True, "wbits": "444444444", "abits": "844444444"},
             "--unquantised: a float network has no widths; leave out --wbits, --abits",
         ),
+        (
+            {"wbits": "444444444", "abits": "844444444", "lam": 0.5},
+            "--lam 0.5" + NO_SEARCH,
+        ),
+        ({"init": Path("x.pt"), "warm_start": True}, "--warm-start True" + NO_SEARCH),
+        ({"unquantised": True, "search_steps": 5}, "--search-steps 5" + NO_SEARCH),
         ({"box_gain": 0.0}, "--box-gain 0.0: must be in 1e-06..1000000"),
         ({"lam": -1e-9}, "--lam -1e-09: must be in 0..1000000"),
         ({"clock_mhz": 0.0}, "--clock-mhz 0.0: must be in 1..2000"),

@@ -42,6 +42,14 @@ def test_an_error_passes_and_leaves_no_bar_beside_its_line(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_an_error_wipes_the_bar_from_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with pytest.raises(OSError, match="disk"), bar("generate data", 3):
+        raise OSError("disk")
+    up_and_wipe = "\x1b[1A\x1b[2K"
+    assert capsys.readouterr().err.endswith(up_and_wipe)
+
+
 def test_a_total_can_come_later(capsys):
     with bar("load train frames") as advance:
         advance(2, 64)

@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments import stages
@@ -10,6 +11,7 @@ from experiments.command_line import STAGES
 from experiments.detection_options import DetectionOptions
 from experiments.run_context import Run
 from experiments.run_folder import RunError, write_json
+from tests import torch_samples
 
 FOLDERS = ("search", "train", "test", "export", "graph", "hls", "simulate")
 CHANGES = {
@@ -41,7 +43,7 @@ EVERYWHERE |= {"search_steps", "box_gain"}
 @pytest.fixture(autouse=True)
 def in_a_folder_with_the_file_of_init(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("init")
-    (folder / "trained.pt").write_bytes(b"weights")
+    torch_samples.write(folder / "trained.pt", {"conv.weight": np.zeros((1, 1))})
     monkeypatch.chdir(folder)
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from hw import ir_io
-from mixq_jax import pretrained, torch_file
-from mixq_jax.bits import parse_bits
+from mixq_jax import evaluate, pretrained, torch_file
+from mixq_jax.bits import FloatBits, parse_bits
 from mixq_jax.data import cifar
 from mixq_jax.export import to_graph
-from mixq_jax.nets import vgg, vgg_tiny
+from mixq_jax.nets import classifier, vgg, vgg_tiny
 from mixq_jax.nets.baselines import QUANTISERS
 from mixq_jax.spec import NetSpec
 from tests import torch_samples
@@ -121,7 +121,7 @@ def test_a_checkpoint_is_taken_as_it_is(folder):
 
 
 def test_a_checkpoint_is_measured_as_it_is(folder):
-    """Quantised, integer and simulated alike; of the float network's weights the float score."""
+    """Quantised, integer and simulated alike."""
     write_checkpoint(folder / "measured.pt")
     given = ("test", "--init", "measured.pt", "--data", "set", "--slim", "8", "--json")
     found = json.loads(run_cifar(folder, *given, preset=None))
@@ -135,6 +135,19 @@ def test_a_checkpoint_is_measured_as_it_is(folder):
     assert found["csim_frames"] == 16
     assert found["csim_values"] == 16 * 10
     assert found["csim_mismatches"] == 0
+
+
+def test_a_float_checkpoint_is_measured_as_published(folder):
+    """The network that pools before its norms: some gammas are negative, where it matters."""
+    spec = classifier("vgg_tiny", 32, "mixq", 8, unquantised=True)
+    state = torch_samples.state_dict(spec, random_variables(spec, 3))
+    assert (state["conv1_bn.weight"] < 0).any()
+    path = torch_samples.write(folder / "float.pt", state)
+    given = ("test", "--init", "float.pt", "--data", "set", "--slim", "8", "--json")
     found = json.loads(run_cifar(folder, *given, "--unquantised", preset=None))
-    assert set(found["accuracy"]) == {"float"}
+    images = cifar.load(folder / "set", "test")
+    variables = pretrained.to_variables(spec, torch_file.load(path).tensors)
+    predict = evaluate.predictor(spec, variables, FloatBits())
+    expected = evaluate.evaluated(spec, predict, images).score
+    assert found["accuracy"] == {"float": expected}
     assert "csim_values" not in found
