@@ -212,10 +212,10 @@ def _differences(test: Mapping | None) -> Markup | str:
         for layer, (differing, total) in test["differences"].items()
     }
     differing, total = (sum(column) for column in zip(*test["differences"].values(), strict=True))
-    note = (
-        f"{count(differing)} of {count(total)} activation codes differ where the float32 norm of "
-        "training falls to the other side of an edge, and downstream of such places."
-    )
+    note = f"{count(differing)} of {count(total)} activation codes differ"
+    note += ": where the float32 norm falls to the other side of an edge, and behind such places."
+    if not differing:
+        note = f"None of {count(total)} activation codes differs."
     content = table(("", *shares), [("codes that differ", *shares.values())], "compact")
     return figure("Quantised against integer network", content, note, "measured")
 

@@ -67,6 +67,21 @@ def rewrite(path: Path, change) -> None:
     inputs.write_json(path, document)
 
 
+def test_codes_that_differ_are_counted_or_none(tmp_path):
+    def agree(document):
+        document["differences"] = {name: [0, 409600] for name in inputs.LAYERS}
+
+    out, layers = inputs.write_run(tmp_path, steps=40), len(inputs.LAYERS)
+    differing = sum(37 * index for index in range(layers))
+    total = f"{layers * 409600:,}".replace(",", " ")
+    text = page_of(out).text.replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert f"{differing:,} of".replace(",", " ") in text
+    assert f"of {total} activation codes differ: where the float32 norm falls" in text
+    rewrite(out / "test/result.json", agree)
+    text = page_of(out).text.replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert f"None of {total} activation codes differs." in text
+
+
 def test_both_files_are_written_and_nothing_else(whole):
     assert whole.name == "report.html"
     assert {p.name for p in whole.parent.iterdir()} == {
