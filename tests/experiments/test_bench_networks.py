@@ -35,6 +35,7 @@ def test_a_network_takes_the_smallest_device_that_holds_it(monkeypatch):
         bench_networks._fitted("net")
 
 
+@pytest.mark.slow
 @pytest.mark.csim
 def test_a_frame_is_simulated_and_told(monkeypatch, capsys):
     """The whole command on a reduced network: fixed widths stay, nothing differs."""
