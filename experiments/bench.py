@@ -27,9 +27,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
-from experiments import bench_search_step
 from experiments.bench_worker import SOURCE_ROOT, WorkerError
 from hw.design import DesignError
 from hw.device import DEVICES
@@ -39,7 +39,15 @@ from mixq_jax.data.annotations import DataError
 from mixq_jax.nets import CLASSIFIERS, NETS
 
 RECORD_VERSION = 1
+SHARED = ("command", "out")  # options of every command
 NETWORKS = (*NETS, *CLASSIFIERS)
+# Each has measure(one argument an option) -> JSON values, and table(record) -> text. Imported when
+# asked for: the search-step benchmark's parent has neither JAX nor PyTorch in its memory.
+MODULES = {
+    "search-step": "experiments.bench_search_step",
+    "stream": "experiments.bench_stream",
+    "networks": "experiments.bench_networks",
+}
 
 
 def machine() -> dict:
@@ -49,6 +57,7 @@ def machine() -> dict:
         "cpu": cpu_model(Path("/proc/cpuinfo").read_text()),
         "cpus": os.cpu_count(),
         "platform": platform.platform(),
+        "load_average": os.getloadavg()[0],
     }
 
 
@@ -63,60 +72,6 @@ def source_commit() -> str:
     command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=12"]
     found = subprocess.run(command, cwd=SOURCE_ROOT, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "not a checkout"
-
-
-def search_step(options: argparse.Namespace) -> dict:
-    """Run the benchmark of one search step; raises WorkerError when a side cannot be timed."""
-    return bench_search_step.measure(
-        options.torch_python, options.threads, options.rounds, options.steps, _to_stderr
-    )
-
-
-def stream(options: argparse.Namespace) -> dict:
-    """Run the benchmark of training fed from files."""
-    from experiments import bench_stream
-
-    return {
-        "load_average": os.getloadavg()[0],
-        **bench_stream.measure(
-            options.data, options.frames, options.workers, options.repeats, options.chunks
-        ),
-    }
-
-
-def _stream_table(record: dict) -> str:
-    from experiments import bench_stream
-
-    return bench_stream.table(record)
-
-
-def networks(options: argparse.Namespace) -> dict:
-    """Return what the full-size networks take."""
-    from experiments import bench_networks
-
-    return {
-        "load_average": os.getloadavg()[0],
-        **bench_networks.measure(
-            options.nets, options.device, options.clock_mhz, options.csim, options.seed
-        ),
-    }
-
-
-def _networks_table(record: dict) -> str:
-    from experiments import bench_networks
-
-    return bench_networks.table(record)
-
-
-COMMANDS = {
-    "search-step": (search_step, bench_search_step.table),
-    "stream": (stream, _stream_table),
-    "networks": (networks, _networks_table),
-}
-
-
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 def write_record(record: dict, path: Path) -> None:
@@ -196,14 +151,15 @@ CHECKS = {"search-step": _check_search_step, "stream": _check_stream, "networks"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a benchmark, print its table, write its record; returns the exit code."""
     options = parse(arguments)
-    run, render = COMMANDS[options.command]
+    module = import_module(MODULES[options.command])
+    given = {name: value for name, value in vars(options).items() if name not in SHARED}
     try:
         record = {"version": RECORD_VERSION, "benchmark": options.command, **machine()}
-        record |= run(options)
+        record |= module.measure(**given)
     except (WorkerError, DataError, DesignError, ToolchainError, CsimError, OSError) as error:
-        _to_stderr(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    print(render(record))
+    print(module.table(record))
     if options.out:
         write_record(record, options.out)
     else:

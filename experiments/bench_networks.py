@@ -23,7 +23,7 @@ from mixq_jax.spec import NetSpec, conv_groups, infer_shapes
 
 SIDE = 32  # of a classifier's images
 RANDOM_BITS = (3, 9)  # range of the widths in C simulation
-DEVICES = ("xczu3eg", "xczu7ev", "xczu9eg")  # the first that holds a random network takes it
+CANDIDATES = ("xczu3eg", "xczu7ev", "xczu9eg")  # the first that holds a random network takes it
 
 
 @dataclass(frozen=True)
@@ -118,23 +118,26 @@ def _with_fixed(spec: NetSpec):
 
 
 def _fitted(graph: Graph) -> tuple[str, Design]:
-    """Return the smallest device of `DEVICES` that holds the network, and its design."""
-    for part in DEVICES[:-1]:
+    """Return the smallest device of `CANDIDATES` that holds the network, and its design."""
+    for part in CANDIDATES[:-1]:
         try:
             return part, dse.optimise(graph, device(part))
         except DesignError:
             continue
-    return DEVICES[-1], dse.optimise(graph, device(DEVICES[-1]))
+    return CANDIDATES[-1], dse.optimise(graph, device(CANDIDATES[-1]))
 
 
-def measure(names: Sequence[str], part: str, clock_mhz: float, simulated: bool, seed: int) -> dict:
-    """Return the figures of the networks as JSON values."""
-    if simulated:
+def measure(nets: Sequence[str], device: str, clock_mhz: float, csim: bool, seed: int) -> dict:
+    """Return the figures of the networks as JSON values; `csim`: also simulate a frame of each.
+
+    Raises DesignError if a network does not fit, ToolchainError if `csim` finds no compiler.
+    """
+    if csim:
         toolchain.find()
-    specs = {name: network(name) for name in names}
-    found = {"device": part, "clock_mhz": clock_mhz, "seed": seed}
-    found["work"] = {name: vars(work(spec, part, clock_mhz)) for name, spec in specs.items()}
-    if simulated:
+    specs = {name: network(name) for name in nets}
+    found = {"device": device, "clock_mhz": clock_mhz, "seed": seed}
+    found["work"] = {name: vars(work(spec, device, clock_mhz)) for name, spec in specs.items()}
+    if csim:
         found["simulated"] = {name: vars(simulate(spec, seed)) for name, spec in specs.items()}
     return found
 

@@ -180,9 +180,7 @@ def table(record: dict) -> str:
     return "\n".join(lines + [f"warning: {text}" for text in record["warnings"]])
 
 
-def measure(
-    torch_python: str, threads: int, rounds: int, steps: int, progress: Callable[[str], None]
-) -> dict:
+def measure(torch_python: str, rounds: int, steps: int, threads: int) -> dict:
     """Run the benchmark; raises WorkerError when a side cannot be timed."""
     commands = {
         PRODUCT: [sys.executable, "-m", "experiments.bench_jax"],
@@ -194,5 +192,9 @@ def measure(
             for name, command in commands.items()
         ]
         check_same_mathematics(*(side.ready.losses for side in sides))
-        turns = interleave(sides, rounds, steps, progress)
+        turns = interleave(sides, rounds, steps, _to_stderr)
         return record_of(sides, turns)
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -51,7 +51,7 @@ class Fed:
 
 
 @contextmanager
-def frames(folder: Path | None, count: int) -> Iterator[Dataset]:
+def files_of(folder: Path | None, count: int) -> Iterator[Dataset]:
     """Yield the first `count` frames of `folder`, or generated ones, in their files."""
     with tempfile.TemporaryDirectory() as scratch:
         if folder is None:
@@ -113,14 +113,14 @@ def searches(data: Dataset, workers: Sequence[int], chunks: int) -> dict[str, Fe
 
 
 def measure(
-    folder: Path | None, count: int, workers: Sequence[int], repeats: int, chunks: int
+    data: Path | None, frames: int, workers: Sequence[int], repeats: int, chunks: int
 ) -> dict:
     """Return the figures of the source alone and of searches, as JSON values."""
-    with frames(folder, count) as data:
-        alone = {n: source_seconds(data.images, n, repeats) for n in workers}
-        found = searches(data, workers, chunks)
+    with files_of(data, frames) as read:
+        alone = {n: source_seconds(read.images, n, repeats) for n in workers}
+        found = searches(read, workers, chunks)
     return {
-        "problem": f"UltraNet search, batch {BATCH}, {HEIGHT}x{WIDTH}, {len(data.images)} files",
+        "problem": f"UltraNet search, batch {BATCH}, {HEIGHT}x{WIDTH}, {len(read.images)} files",
         "source_frames": SOURCE_FRAMES,
         "source_seconds": {str(n): seconds for n, seconds in alone.items()},
         "chunk_steps": CHUNK,

@@ -21,12 +21,10 @@ from mixq_jax.data.dacsdc import Dataset
 from mixq_jax.data.labelled import Labelled
 from mixq_jax.evaluate import Decisions, Detections
 from mixq_jax.integer import executor
-from mixq_jax.spec import ClassifyHead, DetectHead, NetSpec
 from mixq_jax.task import score_name
 
 HEIGHT, WIDTH = 160, 320  # what all published networks of the contest were trained at
 FRAMES_PER_CALL = 10  # in C simulation, where FIFOs are unbounded
-BATCH = 50
 COMPARED_FRAMES = 20  # of which every code of every layer is compared
 
 
@@ -89,7 +87,7 @@ def _quantised(
         found["quant"] = evaluate.evaluated(spec, predict, data)
         advance(1, note=f"quantised {name} {found['quant'].score:.4f}")
         integers = _integers(graph, data)
-        found["integer"] = _answers(spec, integers * scale, data)
+        found["integer"] = evaluate.answers(spec, integers * scale, data)
         advance(2, note=f"integer {name} {found['integer'].score:.4f}")
         codes = _codes(run, data)
         advance(3, note="compiling and running the C++")
@@ -98,7 +96,7 @@ def _quantised(
         simulated = csim.run(plan, np.asarray(images), FRAMES_PER_CALL).outputs
         differing = int((simulated != integers[: len(images)]).sum())
         if len(images) == len(data.images):
-            found["csim"] = _answers(spec, simulated * scale, data)
+            found["csim"] = evaluate.answers(spec, simulated * scale, data)
         advance(4, note=f"C simulation: {differing} of {simulated.size} integers differ")
     return found, codes | {
         "csim_frames": len(images),
@@ -128,19 +126,9 @@ def _integers(graph: Graph, data: Dataset | Labelled) -> np.ndarray:
     """Return what the integer network gives for all images."""
     run = executor(graph)
     values = evaluate.outputs(
-        lambda images: run(jnp.asarray(images, jnp.int32))[graph.output.name], data, BATCH
+        lambda images: run(jnp.asarray(images, jnp.int32))[graph.output.name], data
     )
     return values.astype(np.int64)
-
-
-def _answers(
-    spec: NetSpec, outputs: np.ndarray, data: Dataset | Labelled
-) -> Detections | Decisions:
-    match spec.head:
-        case DetectHead():
-            return evaluate.detections_of(spec, outputs, data)
-        case ClassifyHead():
-            return evaluate.decisions_of(outputs, data)
 
 
 def _scores(run: Run, data: Dataset | Labelled, found: dict[str, Detections | Decisions]) -> dict:

@@ -101,16 +101,11 @@ def integer_predictor(graph: Graph) -> Predict:
     return lambda images: run(jnp.asarray(images, jnp.int32))[graph.output.name] * scale
 
 
-def outputs(predict: Predict, data: Dataset | Labelled, batch: int) -> np.ndarray:
+def outputs(predict: Predict, data: Dataset | Labelled, batch: int = 50) -> np.ndarray:
     """Return what `predict` gives for all images, in batches (the last one may be smaller)."""
     starts = range(0, len(data.images), batch)
     parts = [jax.device_get(predict(data.images[at : at + batch])) for at in starts]
     return np.concatenate(parts)
-
-
-def detections(spec: NetSpec, predict: Predict, data: Dataset, batch: int = 50) -> Detections:
-    """Run `predict` over a data set in batches (the last one may be smaller)."""
-    return detections_of(spec, outputs(predict, data, batch), data)
 
 
 def detections_of(spec: NetSpec, outputs: np.ndarray, data: Dataset) -> Detections:
@@ -139,11 +134,6 @@ def _decode(spec: NetSpec, output: Array) -> tuple[Array, Array]:
     return detect.decode(spec, output)
 
 
-def decisions(spec: NetSpec, predict: Predict, data: Labelled, batch: int = 200) -> Decisions:
-    """Run `predict` over a labelled set in batches (the last one may be smaller)."""
-    return decisions_of(outputs(predict, data, batch), data)
-
-
 def decisions_of(outputs: np.ndarray, data: Labelled) -> Decisions:
     """Return what the outputs of a classifier `[N, 1, 1, classes]` mean, image by image."""
     scores = jnp.asarray(outputs, jnp.float32)
@@ -152,13 +142,20 @@ def decisions_of(outputs: np.ndarray, data: Labelled) -> Decisions:
     return Decisions(labels, confidence, labels == data.labels)
 
 
-def evaluated(spec: NetSpec, predict: Predict, data: Dataset | Labelled) -> Detections | Decisions:
-    """Run `predict` over a data set and return what its head says, with a score for each image."""
+def answers(spec: NetSpec, outputs: np.ndarray, data: Dataset | Labelled) -> Detections | Decisions:
+    """Return what the outputs `[N, h, w, M]` of a network's head say, with a score an image."""
     match spec.head:
         case DetectHead():
-            return detections(spec, predict, data)
+            return detections_of(spec, outputs, data)
         case ClassifyHead():
-            return decisions(spec, predict, data)
+            return decisions_of(outputs, data)
+
+
+def evaluated(
+    spec: NetSpec, predict: Predict, data: Dataset | Labelled, batch: int = 50
+) -> Detections | Decisions:
+    """Run `predict` over a data set in batches and return what its head says of every image."""
+    return answers(spec, outputs(predict, data, batch), data)
 
 
 def constant_score(spec: NetSpec, train: Dataset | Labelled, test: Dataset | Labelled) -> float:

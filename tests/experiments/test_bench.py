@@ -1,63 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line of the benchmarks and what their records say of the machine."""
 
+import inspect
 import json
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
 from experiments import bench
 from experiments.bench_worker import SOURCE_ROOT
 
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+BAD_OPTIONS = {
+    "search-step": [
         (["--steps", "1"], "--rounds 7 --steps 1: at least 1 round of 2 steps"),
         (["--torch-python", "/no/python"], "--torch-python /no/python: no such program"),
-        (["--out", "/no/folder/x.json"], "--out /no/folder/x.json: folder /no/folder does not"),
     ],
-)
-def test_bad_options_end_with_code_2(arguments, message, capsys):
-    with pytest.raises(SystemExit) as stop:
-        bench.parse(["search-step", *arguments])
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+    "stream": [
         (["--frames", "0"], "--frames 0: at least 1"),
         (["--workers", "2", "0"], "--workers 0: at least 1"),
-        (["--out", "/no/folder/x.json"], "--out /no/folder/x.json: folder /no/folder does not"),
     ],
-)
-def test_bad_options_of_the_stream_end_with_code_2(arguments, message, capsys):
-    with pytest.raises(SystemExit) as stop:
-        bench.parse(["stream", *arguments])
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+    "networks": [
         (["--nets", "alexnet"], "argument --nets: invalid choice: 'alexnet' (choose from"),
         (["--device", "xcvu9p"], "argument --device: invalid choice: 'xcvu9p' (choose from"),
         (["--clock-mhz", "nan"], "--clock-mhz nan: must be in 1..2000"),
         (["--seed", "-1"], "--seed -1: must be in 0..4294967295"),
         (["--seed", "9" * 20], f"--seed {'9' * 20}: must be in 0..4294967295"),
-        (["--out", "/"], "--out /: is a folder; name a file"),
-        (["--out", "/no/folder/x.json"], "--out /no/folder/x.json: folder /no/folder does not"),
     ],
+}
+BAD_FILES = [
+    (["--out", "/no/folder/x.json"], "--out /no/folder/x.json: folder /no/folder does not"),
+    (["--out", "/"], "--out /: is a folder; name a file"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [(command, *case) for command, cases in BAD_OPTIONS.items() for case in (*cases, *BAD_FILES)],
 )
-def test_bad_options_of_the_networks_end_with_code_2(arguments, message, capsys):
+def test_bad_options_end_with_code_2(command, arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        bench.parse(["networks", *arguments])
+        bench.parse([command, *arguments])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", bench.MODULES)
+def test_every_command_has_its_measure_and_its_table(command):
+    """The options of a command are the arguments of its measure."""
+    module = import_module(bench.MODULES[command])
+    options = vars(bench.parse([command]))
+    wanted = inspect.signature(module.measure).parameters
+    assert options.keys() - set(bench.SHARED) == wanted.keys()
+    assert callable(module.table)
 
 
 def test_record_is_written_whole(tmp_path):

@@ -30,7 +30,7 @@ def test_a_network_takes_the_smallest_device_that_holds_it(monkeypatch):
     assert bench_networks._fitted("net") == ("xczu3eg", "net on xczu3eg")
     refused.append("xczu3eg")
     assert bench_networks._fitted("net") == ("xczu7ev", "net on xczu7ev")
-    refused.extend(bench_networks.DEVICES)
+    refused.extend(bench_networks.CANDIDATES)
     with pytest.raises(DesignError, match="too small"):
         bench_networks._fitted("net")
 

@@ -12,12 +12,12 @@ def test_waiting_is_a_part_of_the_time_after_the_first_chunk():
 
 
 def test_frames_are_generated_or_the_first_of_a_folder():
-    with bench_stream.frames(None, 3) as made:
+    with bench_stream.files_of(None, 3) as made:
         assert isinstance(made.images, FrameFiles)
         assert len(made.images) == 3
         folder = made.images.samples[0].path.parents[2]
         assert {(s.width, s.height) for s in scan(folder)} == {(640, 360)}
-        with bench_stream.frames(folder / "train", 2) as read:
+        with bench_stream.files_of(folder / "train", 2) as read:
             assert read.images.samples == made.images.samples[:2]
             assert len(read.boxes) == len(read.weights) == 2
         seconds = bench_stream.source_seconds(made.images.only(slice(1)), 1, 2, count=3)

@@ -224,7 +224,7 @@ def trains(monkeypatch):
         given.bits.append(bits)
         return counting_step
 
-    def detections(spec, predict, data):
+    def evaluated(spec, predict, data):
         given.measured.append((predict, len(data.images)))
         return Detections(data.boxes, data.weights, np.array([predict / 100]))
 
@@ -233,7 +233,7 @@ def trains(monkeypatch):
     monkeypatch.setattr(
         evaluate, "predictor", lambda spec, v, bits: float(v["params"]["conv0_kernel"][0])
     )
-    monkeypatch.setattr(evaluate, "detections", detections)
+    monkeypatch.setattr(evaluate, "evaluated", evaluated)
     return given
 
 
@@ -398,7 +398,7 @@ def tested(monkeypatch):
         ("graph", GIVEN, "trained"): 0.25,
     }
 
-    def detections(spec, predict, data):
+    def evaluated(spec, predict, data):
         frames = len(data.images)
         iou = levels[predict] + np.linspace(-0.125, 0.125, frames)
         return Detections(data.boxes + levels[predict], np.arange(frames), iou)
@@ -407,7 +407,7 @@ def tested(monkeypatch):
         assert integer == ("integers", GIVEN, "trained")
         return {"conv0": (1, len(images))}
 
-    monkeypatch.setattr(evaluate, "detections", detections)
+    monkeypatch.setattr(evaluate, "evaluated", evaluated)
     monkeypatch.setattr(evaluate, "code_differences", code_differences)
 
 

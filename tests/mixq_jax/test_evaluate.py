@@ -28,7 +28,7 @@ def case(small_spec, random_variables):
 def test_detections_do_not_depend_on_the_batch(case):
     spec, variables, _, data = case
     predict = evaluate.predictor(spec, variables, BITS)
-    whole, parts = (evaluate.detections(spec, predict, data, batch) for batch in (5, 2))
+    whole, parts = (evaluate.evaluated(spec, predict, data, batch) for batch in (5, 2))
     for field in ("boxes", "confidence", "iou"):
         np.testing.assert_allclose(getattr(whole, field), getattr(parts, field), rtol=1e-5)
     assert whole.boxes.shape == (5, 4)

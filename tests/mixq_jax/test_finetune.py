@@ -51,7 +51,7 @@ def test_training_learns_four_frames(small_spec, data):
     state, losses = train(step, finetune.init_state(small_spec, CONFIG), data)
     assert losses[-1] < 0.2 * losses[0]
     variables = {"params": state.params["net"], "batch_stats": state.batch_stats}
-    found = evaluate.detections(
+    found = evaluate.evaluated(
         small_spec, evaluate.predictor(small_spec, variables, BITS), data, batch=4
     )
     assert found.score > 0.4
