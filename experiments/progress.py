@@ -45,7 +45,8 @@ def bar(title: str, total: int | None = None) -> Iterator[Advance]:
         try:
             yield advance
         except Exception:
-            # No line beside the error's: neither on a terminal nor in a file.
+            # Any error ends in a line of its own: no bar beside it, neither on a terminal nor in a
+            # file. Not so Ctrl-C, after which the bar tells how far the stage came.
             progress.live.transient = True
             progress.console.quiet = not progress.console.is_terminal
             raise

@@ -50,6 +50,17 @@ def test_an_error_wipes_the_bar_from_a_terminal(capsys, monkeypatch):
     assert capsys.readouterr().err.endswith(up_and_wipe)
 
 
+def test_the_bar_stays_after_ctrl_c(capsys):
+    with pytest.raises(KeyboardInterrupt), bar("search", 12) as advance:
+        _interrupted(advance)
+    assert "8/12" in last_line(capsys)
+
+
+def _interrupted(advance) -> None:
+    advance(8)
+    raise KeyboardInterrupt
+
+
 def test_a_total_can_come_later(capsys):
     with bar("load train frames") as advance:
         advance(2, 64)
