@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from experiments.interrupt import held_back, listen
 from experiments.options import OptionError, RunOptions
@@ -60,16 +61,33 @@ def parse(program: Program, arguments: list[str]) -> RunOptions:
 
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["all", *arguments]
+    _check_words(arguments)
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
-            return tyro.extras.subcommand_cli_from_dict(
+            options = tyro.extras.subcommand_cli_from_dict(
                 program.commands, args=arguments, prog=program.name, description=program.description
             )
     except SystemExit as end:
         if end.code == 0:
             raise
         raise OptionError(_one_line(told.getvalue())) from end
+    return options.completed(os.environ).as_given(_named(arguments))
+
+
+def _named(arguments: list[str]) -> set[str]:
+    """Return the options that the words of a command line name."""
+    flags = [word[2:].partition("=")[0] for word in arguments if word.startswith("--")]
+    return {flag.removeprefix("no-").replace("-", "_") for flag in flags}
+
+
+def _check_words(arguments: list[str]) -> None:
+    """Raise OptionError for words that mean something else, or nothing, once they are parsed."""
+    for before, word in pairwise(["", *arguments]):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            raise OptionError(f"{word or before} '': is empty; give a value or leave it out")
+        if "\0" in word:
+            raise OptionError(f"{before} {word!r}: holds a NUL character; leave that out".strip())
 
 
 # How the parser says that a value of an option with a default of its own has the wrong type.
@@ -168,7 +186,7 @@ def main(program: Program, arguments: list[str]) -> int:
 
 def run(command: str, options: RunOptions) -> None:
     """Run a command and print where its results are, or with --json what its test found."""
-    if command == "test" and options.init is not None and options.out == type(options).out:
+    if command == "test" and options.init is not None and "out" not in options.given:
         print_result(_test_file(options), options.json)
         return
     stages = stages_of(command, options)

@@ -2,12 +2,12 @@
 """--init: a checkpoint's number formats, widths and weights, checked against the network."""
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from experiments.options import OptionError, RunOptions
+from experiments.options import OptionError, RunOptions, given_beside
 from mixq_jax import pretrained, torch_file
 from mixq_jax.bits import BitsError, FixedBits, parse_bits
 from mixq_jax.model import check_bits, uniform_bits
@@ -49,14 +49,11 @@ def load(path: Path) -> InitFile:
 def check_test(options: RunOptions) -> None:
     """Raise OptionError for options that `test --init` has no use for."""
     used = TESTED if options.unquantised else TESTED + OF_THE_ACCELERATOR
-    for field in fields(options):
-        value = getattr(options, field.name)
-        if field.name not in used and value != field.default:
-            raise OptionError(
-                f"test --init: --{field.name.replace('_', '-')} {value} has no effect on a file "
-                "that is measured as it is; leave it out, or give --out to test what was trained "
-                "from it"
-            )
+    for name, value in given_beside(options, used):
+        raise OptionError(
+            f"test --init: --{name} {value} has no effect on a file that is measured as it is; "
+            "leave it out, or give --out to test what was trained from it"
+        )
 
 
 def quantiser(file: InitFile, unquantised: bool) -> str:

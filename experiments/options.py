@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options of the programs: frozen dataclasses, plain values, no heavy imports."""
 
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 
 class OptionError(ValueError):
@@ -78,7 +79,9 @@ DEMO: dict[str, Any] = _SHORT | {
 class RunOptions:
     """Options of every program and stage. Left-out values come from the preset.
 
-    `program` is what follows `python -m experiments.`, `presets` what --preset chooses from.
+    `program` is what follows `python -m experiments.`, `presets` what --preset chooses from. The
+    attribute `given` holds the names of the options that a user gave: of a command line also those
+    given at their defaults (`as_given`), else those that differ from them.
     """
 
     program: ClassVar[str]
@@ -132,6 +135,22 @@ class RunOptions:
     json: bool = False
     """Print what `test` found as one JSON object."""
 
+    def __post_init__(self):
+        changed = {
+            field.name for field in fields(self) if getattr(self, field.name) != field.default
+        }
+        object.__setattr__(self, "given", frozenset(changed))
+
+    def as_given(self, names: Collection[str]) -> Self:
+        """Return these options, of which a command line gave `names`."""
+        options = replace(self)
+        object.__setattr__(options, "given", frozenset(names))
+        return options
+
+    def completed(self, environment: Mapping[str, str]) -> Self:
+        """Return these options with what the environment adds to them."""
+        return self
+
     @property
     def needs_search(self) -> bool:
         """Whether there are widths to choose: not given, not those of a checkpoint, not none."""
@@ -151,6 +170,16 @@ class RunOptions:
         preset = replace(self.presets[self.preset], **given)
         _check(self, preset)
         return preset
+
+
+def given_beside(options: RunOptions, used: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """Yield (name without dashes before it, value) of options that were given but are not `used`.
+
+    For commands that most options mean nothing to.
+    """
+    for field in fields(options):
+        if field.name in options.given and field.name not in used:
+            yield field.name.replace("_", "-"), getattr(options, field.name)
 
 
 # Beyond these float32 overflows, or a design is asked for that nobody means.

@@ -85,6 +85,37 @@ def test_every_option_is_read():
 
 
 @pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("", set()),
+        ("test --out runs/dacsdc --preset demo", {"out", "preset"}),
+        (
+            "train --clock-mhz=250 --no-resume --search_steps 3",
+            {"clock_mhz", "resume", "search_steps"},
+        ),
+    ],
+)
+def test_options_given_at_their_defaults_are_given(arguments, named):
+    assert parse(arguments.split()).given == named
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--out", ""], "--out '': is empty; give a value or leave it out"),
+        (["--data", "", "--resume"], "--data '': is empty; give a value or leave it out"),
+        (["--cache="], "--cache= '': is empty; give a value or leave it out"),
+        (["test", "--out", "x\0y"], r"--out 'x\x00y': holds a NUL character; leave that out"),
+        (["--data=a\0b"], r"'--data=a\x00b': holds a NUL character; leave that out"),
+    ],
+)
+def test_words_that_lose_their_meaning_are_refused(capfd, ran, arguments, message):
+    assert main(arguments) == 2
+    assert capfd.readouterr().err == f"error: {message}\n"
+    assert ran == []
+
+
+@pytest.mark.parametrize(
     ("arguments", "shown"),
     [(["--help"], "simulate"), (["-h"], "simulate"), (["search", "--help"], "--tau-first")],
 )

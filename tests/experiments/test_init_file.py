@@ -11,6 +11,7 @@ import pytest
 from experiments import command_line, init_file
 from experiments.classification_options import ClassificationOptions
 from experiments.command_line import stages_of
+from experiments.dacsdc import PROGRAM
 from experiments.detection_options import DetectionOptions
 from experiments.learning import train_card
 from experiments.options import OptionError
@@ -200,3 +201,19 @@ def test_with_a_folder_what_was_trained_there_is_tested(monkeypatch, out):
     folder = {} if out is None else {"out": out}
     command_line.run("test", DetectionOptions(init=Path("x.pt"), **folder))
     assert done == (["file"] if out is None else [("test",)])
+
+
+def test_a_folder_that_is_given_as_the_default_is_given(monkeypatch):
+    done = []
+    monkeypatch.setattr(command_line, "_test_file", lambda options: done.append("file") or {})
+    monkeypatch.setattr(command_line, "run_stages", lambda options, stages: done.append(stages))
+    for words in ("--out runs/dacsdc", ""):
+        assert command_line.main(PROGRAM, ["test", "--init", "x.pt", *words.split()]) == 0
+    assert done == [("test",), "file"]
+
+
+def test_a_test_of_a_file_refuses_options_given_at_their_defaults(capfd):
+    for words in ("--seed 0", "--stream auto", "--no-resume"):
+        flag = words.split()[0].replace("--no-", "--")
+        assert command_line.main(PROGRAM, ["test", "--init", "x.pt", *words.split()]) == 2
+        assert f"test --init: {flag} " in capfd.readouterr().err

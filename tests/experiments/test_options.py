@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.detection_options import PRESETS, DetectionOptions
-from experiments.options import OptionError, Preset
+from experiments.options import OptionError, Preset, given_beside
 
 NO_SEARCH = ": no search is run with --wbits, --init or --unquantised; leave it out"
 SHARED = {field.name for field in fields(DetectionOptions)} & {
@@ -156,3 +156,13 @@ def test_values_at_the_edge_are_taken(given):
     resolved = DetectionOptions(**given).resolved()
     for name in SHARED & set(given):
         assert getattr(resolved, name) == given[name]
+
+
+def test_given_is_what_differs_or_what_a_command_line_named(tmp_path):
+    options = DetectionOptions(seed=3, out=tmp_path, lam=None)
+    assert options.given == {"seed", "out"}
+    named = options.as_given(["lam", "out", "preset"])
+    assert named == options
+    assert named.given == {"lam", "out", "preset"}
+    assert options.given == {"seed", "out"}
+    assert list(given_beside(named, ("out",))) == [("preset", "demo"), ("lam", None)]
