@@ -15,12 +15,18 @@ from mixq_jax.norm import BatchStats
 from mixq_jax.spec import ConvSpec, NetSpec, ReorgSpec, conv_groups, infer_shapes
 
 # Counters and sizes that training programs register as buffers; no network needs them.
-IGNORED = ("num_batches_tracked", "size_product", "memory_size")
+MIXQ_BUFFERS = ("size_product", "memory_size")  # of DeepBurning-MixQ's quantised layers
+IGNORED = ("num_batches_tracked", *MIXQ_BUFFERS)
 _NORM = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "var"}
 
 
 class PretrainedError(ValueError):
     """Tensors that do not fit the network; the message names the tensor or the layer."""
+
+
+def has_mixq_layers(tensors: Mapping[str, np.ndarray]) -> bool:
+    """Whether the buffers are those that only DeepBurning-MixQ's quantised layers register."""
+    return any(name.rpartition(".")[2] in MIXQ_BUFFERS for name in tensors)
 
 
 def to_variables(spec: NetSpec, tensors: Mapping[str, np.ndarray]) -> dict:

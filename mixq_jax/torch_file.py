@@ -20,6 +20,7 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 # Keys under which training programs keep the state dict and the widths of its layers.
 STATE_KEYS = ("model", "state_dict", "net")
 BITS_KEYS = ("model_params", "extparams")
+WIDTH_KEYS = ("bitw", "bita")  # of weights, of activations
 _DTYPES = {
     "Double": np.float64,
     "Float": np.float32,
@@ -154,9 +155,19 @@ def _select(document: Any) -> TorchFile:
         )
     owners = (document[key] for key in BITS_KEYS if isinstance(document.get(key), Mapping))
     widths = next(owners, document)
-    return TorchFile(tensors, _digits(widths.get("bitw")), _digits(widths.get("bita")))
+    return TorchFile(tensors, *(_digits(key, widths.get(key)) for key in WIDTH_KEYS))
 
 
-def _digits(bits: Any) -> str | None:
-    """Return widths given as "4448" or as a list of integers; None if there are none."""
-    return "".join(map(str, bits)) if bits else None
+def _digits(key: str, bits: Any) -> str | None:
+    """Return widths given as "4448" or as a row of whole numbers; None if there are none."""
+    if bits is None or (isinstance(bits, str | list | tuple) and not bits):
+        return None
+    try:
+        row = np.array(list(bits) if isinstance(bits, str) else bits).astype(float)
+    except (ValueError, TypeError):
+        row = np.empty(0)
+    if row.ndim != 1 or not len(row) or not np.isin(row, range(1, 10)).all():
+        raise TorchFileError(
+            f"'{key}' is {str(bits)[:60]!r}; widths are a row of digits 1..9, one a layer"
+        )
+    return "".join(str(int(width)) for width in row)

@@ -37,8 +37,9 @@ def state_dict(spec: NetSpec, variables: dict) -> dict[str, np.ndarray]:
 
 def write(path: Path, state: dict[str, np.ndarray], w: str = "", a: str = "") -> Path:
     """Write a state dict, with widths where they are given (digits, one a layer)."""
-    widths = {"bitw": [int(bits) for bits in w], "bita": [int(bits) for bits in a]}
-    document = {"model": state} | ({"model_params": widths} if w else {})
+    rows = {"bitw": [int(bits) for bits in w], "bita": [int(bits) for bits in a]}
+    widths = {key: row for key, row in rows.items() if row}
+    document = {"model": state} | ({"model_params": widths} if widths else {})
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(document, 2))
     return path

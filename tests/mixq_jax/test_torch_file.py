@@ -94,3 +94,32 @@ def test_other_files_are_refused(tmp_path):
     path.write_bytes(pickle.dumps(3))
     with pytest.raises(TorchFileError, match=r"is neither format of torch\.save"):
         load(path)
+
+
+def file_of(path: Path, bitw: object) -> Path:
+    state = {"conv.weight": np.zeros((1, 1), np.float32)}
+    return archive_of(path, {"model": state, "model_params": {"bitw": bitw, "bita": "84"}})
+
+
+@pytest.mark.parametrize(
+    "bits",
+    ["35", ["3", "5"], [3, 5], (3, 5), [3.0, 5.0], np.array([3, 5]), np.array([3.0, 5.0])],
+    ids=repr,
+)
+def test_widths_are_read_however_they_are_stored(tmp_path, bits):
+    file = load(file_of(tmp_path / "x.pt", bits))
+    assert (file.w_bits, file.a_bits) == ("35", "84")
+
+
+@pytest.mark.parametrize("bits", [None, "", []])
+def test_no_widths_are_none(tmp_path, bits):
+    assert load(file_of(tmp_path / "x.pt", bits)).w_bits is None
+
+
+@pytest.mark.parametrize(
+    "bits", [4, [3.5, 5], [32, 4], "4,4", [0, 4], {"conv": 4}, np.ones((2, 2)), "4x"], ids=repr
+)
+def test_what_is_no_row_of_widths_is_refused_by_name(tmp_path, bits):
+    path = file_of(tmp_path / "x.pt", bits)
+    with pytest.raises(TorchFileError, match=rf"^{path}: 'bitw' is .*; widths are a row of digits"):
+        load(path)
