@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Float32, Int, Int32, UInt8
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,20 @@ class Labelled:
     def weights(self) -> Float32[np.ndarray, " n"]:
         return np.ones(len(self.labels), np.float32)
 
+    def rows(self, chosen: slice | Int[np.ndarray, " m"]) -> "Labelled":
+        """Return some images."""
+        return Labelled(self.images[chosen], self.labels[chosen], self.classes, self.note)
+
     def head(self, count: int) -> "Labelled":
         """Return the first `count` images."""
-        return Labelled(self.images[:count], self.labels[:count], self.classes, self.note)
+        return self.rows(slice(count))
+
+
+def sample_rows(total: int, count: int | None) -> Int[np.ndarray, " m"]:
+    """Return rows of the first `count` of `total` images in a fixed shuffle, or all in order.
+
+    A shuffle, because files are sorted by class in some versions of some sets.
+    """
+    if count is None or count >= total:
+        return np.arange(total)
+    return np.random.default_rng(0).permutation(total)[:count]

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from mixq_jax.data.annotations import DataError
-from mixq_jax.data.labelled import Labelled
+from mixq_jax.data.labelled import Labelled, sample_rows
 
 CLASSES = tuple(map(str, range(10)))
 FILES = {
@@ -26,8 +26,10 @@ HOW_TO_GET = (
 )
 
 
-def load(folder: Path | str, split: Literal["train", "test"]) -> Labelled:
+def load(folder: Path | str, split: Literal["train", "test"], count: int | None = None) -> Labelled:
     """Read one split of the set in `folder` (or its folder mnist): 32x32 images, black around.
+
+    At most `count` images, those of `sample_rows`.
 
     Raises DataError that says how to get the files where there are none, and for damaged ones.
     """
@@ -42,8 +44,9 @@ def load(folder: Path | str, split: Literal["train", "test"]) -> Labelled:
         )
     if labels.max() >= len(CLASSES):
         raise DataError(f"{folder}: a label is {labels.max()}, must be 0..9; get the files again")
-    padded = np.pad(images, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
-    return Labelled(padded[..., None], labels.astype(np.int32), CLASSES)
+    rows = sample_rows(len(labels), count)
+    padded = np.pad(images[rows], ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
+    return Labelled(padded[..., None], labels[rows].astype(np.int32), CLASSES)
 
 
 def _read(folder: Path, name: str) -> np.ndarray:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mixq_jax.data import cifar
 from mixq_jax.data.annotations import DataError
+from mixq_jax.data.labelled import sample_rows
 
 COUNT = 3  # images a batch
 
@@ -82,6 +83,60 @@ def test_archive_of_jpeg_files_says_that_it_is_one(tmp_path):
     assert data.labels.tolist() == [3, 9]
     assert data.note == "JPEG re-encoded"
     assert np.array_equal(cifar.load(tmp_path / cifar.JPEG_ARCHIVE, "test").images, data.images)
+
+
+@pytest.fixture
+def decoded(monkeypatch) -> list[bytes]:
+    """The JPEG files that were decoded."""
+    seen, decode = [], cifar._decode
+    monkeypatch.setattr(cifar, "_decode", lambda content: seen.append(content) or decode(content))
+    return seen
+
+
+def test_only_what_is_used_is_decoded_and_only_once(tmp_path, decoded):
+    archive(tmp_path / cifar.JPEG_ARCHIVE)
+    whole = cifar.load(tmp_path, "train")
+    decoded.clear()
+    row = sample_rows(2, 1)[0]
+    for _ in range(2):
+        few = cifar.load(tmp_path, "train", 1, tmp_path / "cache")
+        assert np.array_equal(few.images, whole.images[[row]])
+        assert few.labels.tolist() == [whole.labels[row]]
+        assert (few.note, len(decoded)) == (whole.note, 1)
+    assert isinstance(few.images, np.memmap)
+    both = cifar.load(tmp_path, "train", 2, tmp_path / "cache")
+    assert np.array_equal(both.images, whole.images)
+    assert len(decoded) == 3
+
+
+def test_another_archive_has_a_cache_of_its_own(tmp_path, decoded):
+    for labels in ((3, 9), (4, 9)):
+        archive(tmp_path / cifar.JPEG_ARCHIVE, labels=labels)
+        assert cifar.load(tmp_path, "test", None, tmp_path / "cache").labels.tolist() == [*labels]
+    assert len(decoded) == 4
+
+
+def test_a_damaged_cache_is_named(tmp_path):
+    archive(tmp_path / cifar.JPEG_ARCHIVE)
+    cifar.load(tmp_path, "test", None, tmp_path / "cache")
+    (entry,) = (tmp_path / "cache").iterdir()
+    cut(entry / "images.npy")
+    with pytest.raises(DataError, match=rf"^{entry}: damaged cache .*; delete that folder$"):
+        cifar.load(tmp_path, "test", None, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("count", [None, 2, 15, 16])
+def test_a_sample_is_the_same_rows_of_every_version(tmp_path, count):
+    parts = batches()
+    write_binary(tmp_path / "a", parts)
+    write_python(tmp_path / "b", parts)
+    whole, rows = cifar.load(tmp_path / "a", "train"), sample_rows(5 * COUNT, count)
+    assert len(rows) == min(count or 5 * COUNT, 5 * COUNT)
+    assert count != 2 or rows.tolist() == np.random.default_rng(0).permutation(15)[:2].tolist()
+    for folder in ("a", "b"):
+        some = cifar.load(tmp_path / folder, "train", count)
+        assert np.array_equal(some.images, whole.images[rows])
+        assert np.array_equal(some.labels, whole.labels[rows])
 
 
 def test_nothing_there_says_how_to_get_it(tmp_path):
