@@ -2,7 +2,7 @@
 """Evaluation: mean IoU or accuracy of the float, the quantised and the integer network."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 
 import jax
@@ -16,6 +16,7 @@ from mixq_jax.bits import FixedBits, FloatBits
 from mixq_jax.data.dacsdc import Dataset
 from mixq_jax.data.labelled import Labelled
 from mixq_jax.integer import executor
+from mixq_jax.norm import EPS, MOMENTUM
 from mixq_jax.source import batch_rows
 from mixq_jax.spec import ClassifyHead, DetectHead, NetSpec
 
@@ -95,17 +96,27 @@ def recalibrated(
     return {"params": variables["params"], "batch_stats": stats}
 
 
+def variance_ratios(
+    spec: NetSpec, variables: dict, bits: model.Bits, images: np.ndarray
+) -> dict[str, float]:
+    """Return {layer: variance of its sums over what its batch norm remembers}, median of channels.
+
+    About 1 for a network that runs as it was trained, on images like those of its training.
+    """
+    pixels = jnp.asarray(images, jnp.float32)
+    new = jax.jit(lambda v: model.apply(spec, v, pixels, bits, True)[1])(variables)
+    ratios = {}
+    for layer, old in variables["batch_stats"].items():
+        kept = (1 - MOMENTUM) * old.var  # the rest is of this batch
+        ratio = (new[layer].var - kept) / (MOMENTUM * jnp.maximum(old.var, EPS))
+        ratios[layer] = float(jnp.median(ratio))
+    return ratios
+
+
 def integer_predictor(graph: Graph) -> Predict:
     """Return the integer network; its accumulators are scaled to real values only at the end."""
     run, scale = executor(graph), jnp.asarray(graph.output.scale, jnp.float32)
     return lambda images: run(jnp.asarray(images, jnp.int32))[graph.output.name] * scale
-
-
-def outputs(predict: Predict, data: Dataset | Labelled, batch: int = 50) -> np.ndarray:
-    """Return what `predict` gives for all images, in batches (the last one may be smaller)."""
-    starts = range(0, len(data.images), batch)
-    parts = [jax.device_get(predict(data.images[at : at + batch])) for at in starts]
-    return np.concatenate(parts)
 
 
 def detections_of(spec: NetSpec, outputs: np.ndarray, data: Dataset) -> Detections:
@@ -154,8 +165,18 @@ def answers(spec: NetSpec, outputs: np.ndarray, data: Dataset | Labelled) -> Det
 def evaluated(
     spec: NetSpec, predict: Predict, data: Dataset | Labelled, batch: int = 50
 ) -> Detections | Decisions:
-    """Run `predict` over a data set in batches and return what its head says of every image."""
-    return answers(spec, outputs(predict, data, batch), data)
+    """Run `predict` over a data set in batches and return what its head says of every image.
+
+    A batch at a time is in memory, of frames that are files too.
+    """
+    parts = []
+    for at in range(0, len(data.images), batch):
+        part = data.rows(slice(at, at + batch))
+        parts.append(answers(spec, jax.device_get(predict(part.images)), part))
+    columns = (
+        np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(parts[0])
+    )
+    return type(parts[0])(*columns)
 
 
 def constant_score(spec: NetSpec, train: Dataset | Labelled, test: Dataset | Labelled) -> float:

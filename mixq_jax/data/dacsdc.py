@@ -50,11 +50,15 @@ class Dataset:
     def targets(self) -> Float32[np.ndarray, "n 4"]:
         return self.boxes
 
-    def head(self, count: int) -> "Dataset":
-        """Return the first `count` frames."""
+    def rows(self, chosen: slice) -> "Dataset":
+        """Return some frames, decoded."""
         return Dataset(
-            self.images[:count], self.boxes[:count], self.weights[:count], self.names[:count]
+            self.images[chosen], self.boxes[chosen], self.weights[chosen], self.names[chosen]
         )
+
+    def head(self, count: int) -> "Dataset":
+        """Return the first `count` frames, decoded."""
+        return self.rows(slice(count))
 
 
 def load(

@@ -101,3 +101,17 @@ def test_differences_show_another_network(case, random_variables):
     other = integer_bits(spec, BITS, random_variables(spec, 1))
     found = evaluate.code_differences(spec, variables, BITS, other, data.images)
     assert found["conv1"][0] > 0.2 * found["conv1"][1]
+
+
+def test_variances_tell_whether_a_network_runs_as_it_was_trained(case):
+    """Statistics gathered at BITS fit BITS; weights four times as large vary sixteen times."""
+    spec, variables, _, data = case
+    fitted = evaluate.recalibrated(spec, variables, BITS, data.rows(slice(5)), 60)
+    ratios = evaluate.variance_ratios(spec, fitted, BITS, data.images)
+    assert set(ratios) == set(variables["batch_stats"])
+    for name, ratio in ratios.items():
+        assert ratio == pytest.approx(1, abs=0.3), name  # unbiased variances, random batches
+    larger = {name: 4 * x if name.endswith("kernel") else x for name, x in fitted["params"].items()}
+    other = evaluate.variance_ratios(spec, fitted | {"params": larger}, BITS, data.images)
+    first = next(iter(ratios))
+    assert other[first] == pytest.approx(16 * ratios[first], rel=1e-3)
