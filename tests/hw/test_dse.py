@@ -21,7 +21,7 @@ from hw.design_verify import (
     word_bits,
 )
 from hw.device import device, dsp
-from hw.dse import Budget, manual, optimise
+from hw.dse import Budget, check, manual, optimise
 from hw.intmath import divisors
 from hw.ir import Concat, Conv, Graph, Input, Output, Requant, WeightFormat
 from hw.ir_verify import infer
@@ -236,8 +236,10 @@ def test_the_limiting_resource_is_named(resource):
         rf"'wide' on xczu3eg: {resource} is the limit; the smallest mapping needs \d+, "
         r"the budget is [12]; use fewer bits or a larger device"
     )
-    with pytest.raises(DesignError, match=message):
-        optimise(WIDE, poor)
+    for refuse in (optimise, check):
+        with pytest.raises(DesignError, match=message):
+            refuse(WIDE, poor)
+    check(WIDE, ZU3)
 
 
 def test_manual_takes_the_best_plan_that_the_folding_allows():
