@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.detection_options import PRESETS
@@ -19,10 +20,11 @@ from mixq_jax.bits import FixedBits
 from mixq_jax.export import to_graph
 from mixq_jax.model import uniform_bits
 from mixq_jax.nets import CLASSIFIERS, classifier, detector
+from mixq_jax.norm import BatchStats
 from mixq_jax.spec import NetSpec, conv_groups, infer_shapes
 
 SIDE = 32  # of a classifier's images
-RANDOM_BITS = (3, 9)  # range of the widths in C simulation
+RANDOM_BITS = (2, 9)  # range of the widths in C simulation
 CANDIDATES = ("xczu3eg", "xczu7ev", "xczu9eg")  # the first that holds a random network takes it
 
 
@@ -91,11 +93,14 @@ def work(spec: NetSpec, part: str, clock_mhz: float) -> Work:
 
 
 def simulate(spec: NetSpec, seed: int) -> Simulated:
-    """Compare every integer of a random frame through a random network at random widths."""
+    """Compare every integer of a random frame through a random network at random widths.
+
+    Batch norms are as after training, so that multipliers of both signs and biases are at work.
+    """
     rng = np.random.default_rng(seed)
     widths = (tuple(int(b) for b in rng.integers(*RANDOM_BITS, len(spec.convs))) for _ in "wa")
     bits = FixedBits(*map(_with_fixed(spec), widths, (0, 1)))
-    graph = to_graph(spec, bits, model.init(spec, jax.random.key(seed)))
+    graph = to_graph(spec, bits, random_variables(spec, rng))
     part, design = _fitted(graph)
     frame = rng.integers(0, 256, (1, spec.height, spec.width, spec.channels))
     found = csim.compare(graph, design, frame)
@@ -107,6 +112,27 @@ def simulate(spec: NetSpec, seed: int) -> Simulated:
         found.result.seconds_compile,
         found.result.seconds_run,
     )
+
+
+def random_variables(spec: NetSpec, rng: np.random.Generator) -> dict:
+    """Return random weights, and batch norms such as training leaves: gammas of both signs."""
+    variables = model.init(spec, jax.random.key(int(rng.integers(1 << 31))))
+    params, stats = dict(variables["params"]), {}
+    for name, old in variables["batch_stats"].items():
+        size = old.mean.shape
+        gamma = rng.uniform(0.5, 1.5, size) * rng.choice((-1, 1), size)
+        params[f"{name}_gamma"] = _float32(gamma)
+        params[f"{name}_beta"] = _float32(rng.normal(0, 0.3, size))
+        mean, var = rng.normal(0, 0.3, size), rng.uniform(0.3, 2.0, size)
+        stats[name] = BatchStats(_float32(mean), _float32(var))
+    for layer in spec.convs:
+        if layer.bias:
+            params[f"{layer.name}_bias"] = _float32(rng.normal(0, 0.3, layer.out_channels))
+    return {"params": params, "batch_stats": stats}
+
+
+def _float32(values: np.ndarray) -> jax.Array:
+    return jnp.asarray(values, jnp.float32)
 
 
 def _with_fixed(spec: NetSpec):

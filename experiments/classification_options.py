@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options and presets of `python -m experiments.cifar`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from experiments.options import DEMO, SMOKE, Preset, RunOptions
 
+VARIABLE = "MIXQ_DATA"  # the folder of the set where --data is not given
 EPOCH = 391  # steps of 128 images over the 50 000 of CIFAR-10
 
 PRESETS = {
@@ -91,3 +93,8 @@ class ClassificationOptions(RunOptions):
     data: Path | None = None
     """Folder of the set: CIFAR-10 as published or cifar10_jpeg.npz; MNIST's IDX files. Default:
     the environment variable MIXQ_DATA."""
+
+    def completed(self, environment: Mapping[str, str]) -> Self:
+        """Return these options with the data folder of the environment if none is given."""
+        folder = environment.get(VARIABLE)
+        return replace(self, data=Path(folder)) if self.data is None and folder else self

@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from experiments.interrupt import held_back, listen
-from experiments.options import OptionError, RunOptions
+from experiments.options import OptionError, RunOptions, given_beside
 
 STAGES = ("search", "train", "test", "export", "simulate")
 COMMANDS = {
@@ -133,6 +133,7 @@ def run_stages(options: RunOptions, stages: tuple[str, ...]) -> None:
     run_folder.claim(options.out, plan.FOLDERS, options.data)
     run_folder.prepare(options.cache, "cache")
     keep_compiled_programs(options.cache)
+    hardware.check_fits(run, stages)
     for stage in stages:
         if options.resume and plan.finished(run, stage):
             continue
@@ -147,6 +148,11 @@ def run_stages(options: RunOptions, stages: tuple[str, ...]) -> None:
 
 def stages_of(command: str, options: RunOptions) -> tuple[str, ...]:
     """Return the stages that a command runs; given widths need no search."""
+    if command == "search" and options.wbits is not None:
+        raise OptionError(
+            f"search --wbits {options.wbits}: the widths are given, so that there is nothing to "
+            "search; leave them out, or give them to `train`"
+        )
     if command == "search" and options.init is not None:
         raise OptionError(
             "search --init: a search begins with weights of its own; leave it out, or give the "
@@ -189,16 +195,36 @@ def run(command: str, options: RunOptions) -> None:
     if command == "test" and options.init is not None and "out" not in options.given:
         print_result(_test_file(options), options.json)
         return
+    if command == "report":
+        check_report(options)
+        print(_report(options))
+        return
+    if options.json and command not in ("test", "all"):
+        raise OptionError(f"{command} --json: prints nothing; only `test`, `all` and `report` do")
     stages = stages_of(command, options)
     run_stages(options, stages)
-    if command in ("all", "report") and not options.unquantised:
-        from experiments.report import write_report
-
-        report = write_report(options.out)
+    if command == "all" and not options.unquantised:
+        report = _report(options)
         if not options.json:
-            print(f"report: {report}")
+            print(report)
     if "test" in stages and (options.json or options.unquantised):
         print_result(_recorded_test(options), options.json)
+
+
+def check_report(options: RunOptions) -> None:
+    """Raise OptionError for options that `report` has no use for: it shows what a run has left."""
+    for name, value in given_beside(options, ("out", "json")):
+        raise OptionError(
+            f"report: --{name} {value} has no effect on what a run has left; leave it out"
+        )
+
+
+def _report(options: RunOptions) -> str:
+    """Write the report of the run in --out; return what to print of it."""
+    from experiments.report import write_report
+
+    page = write_report(options.out, options.program)
+    return page.with_suffix(".json").read_text().rstrip() if options.json else f"report: {page}"
 
 
 def _test_file(options: RunOptions) -> dict:
@@ -217,8 +243,10 @@ def _recorded_test(options: RunOptions) -> dict:
     command = f"python -m experiments.{options.program} test"
     found = run_folder.read_json(options.out / "test/result.json", command)
     name = found["score_name"]
+    note = {"note": found["note"]} if found.get("note") else {}
     return {
         "frames": found["frames"],
+        **note,
         name: found["score"],
         f"{name}_error": found["score_error"],
         "differences": found["differences"],

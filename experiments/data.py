@@ -6,10 +6,8 @@ import math
 import os
 from pathlib import Path
 
-import numpy as np
-
 from experiments import run_folder
-from experiments.classification_options import ClassificationOptions
+from experiments.classification_options import VARIABLE, ClassificationOptions
 from experiments.detection_options import DetectionOptions
 from experiments.options import OptionError, Preset, RunOptions
 from experiments.progress import bar
@@ -19,14 +17,13 @@ from mixq_jax.data.frames import FrameFiles
 from mixq_jax.data.labelled import Labelled
 from mixq_jax.source import device_bytes
 
-VARIABLE = "MIXQ_DATA"  # the folder of classification sets where --data is not given
 LOADERS = {"cifar10": cifar, "mnist": mnist}
 STREAM_ABOVE = 0.25  # of the device's memory: the rest is for the network and its gradients
 MAX_WORKERS = 16  # beyond, one disk is read rather than one CPU kept busy
 
 
 def load_split(options: RunOptions, preset: Preset, split: str) -> Dataset | Labelled:
-    """Load "train" or "test"."""
+    """Load "train" or "test", of detectors also "all"."""
     match options:
         case DetectionOptions():
             return _frames(options, preset, split)
@@ -41,7 +38,7 @@ def check_folder(options: RunOptions) -> None:
         case DetectionOptions(data=None):
             return
         case ClassificationOptions(dataset=dataset):
-            folder = classification_folder(options)
+            folder = options.data
             if folder is None or not folder.exists():
                 raise OptionError(
                     f"--data {folder or '(not given)'}: no folder of {dataset}; "
@@ -53,30 +50,16 @@ def check_folder(options: RunOptions) -> None:
             )
 
 
-def data_folder(options: RunOptions) -> Path | None:
-    """Return the folder that the data come from, None if they are generated."""
-    if isinstance(options, ClassificationOptions):
-        return classification_folder(options)
-    return options.data
-
-
-def classification_folder(options: ClassificationOptions) -> Path | None:
-    """Return --data, else what the environment says, else None."""
-    if options.data is not None:
-        return options.data
-    return Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None
-
-
 def _images(options: ClassificationOptions, preset: Preset, split: str) -> Labelled:
-    """Return the first images of a fixed shuffle: files are sorted by class in some versions."""
-    with bar(f"load {split} images", 1) as advance:
-        data = LOADERS[options.dataset].load(classification_folder(options), split)
-        advance(1)
     count = preset.train_frames if split == "train" else preset.test_frames
-    if count >= len(data.images):
-        return data
-    rows = np.random.default_rng(0).permutation(len(data.images))[:count]
-    return Labelled(data.images[rows], data.labels[rows], data.classes, data.note)
+    with bar(f"load {split} images", 1) as advance:
+        match options.dataset:
+            case "cifar10":
+                data = cifar.load(options.data, split, count, options.cache)
+            case "mnist":
+                data = mnist.load(options.data, split, count)
+        advance(1)
+    return data
 
 
 def detection_folder(options: DetectionOptions, preset: Preset) -> Path:
@@ -105,12 +88,13 @@ def _frames(options: DetectionOptions, preset: Preset, split: str) -> Dataset:
                 *size,
                 split,
                 cache=options.cache,
-                limit_bytes=_limit_bytes(options) if split == "train" else math.inf,
+                limit_bytes=math.inf if split == "test" else _limit_bytes(options),
                 progress=advance,
             )
             if isinstance(data.images, FrameFiles):
                 gigabytes = len(data.images) * math.prod(size) * 3 / 1e9
-                note = f"{gigabytes:.1f} GB decoded: streamed, --workers {workers(options)}"
+                note = f"{gigabytes:.1f} GB decoded: streamed"
+                note += f", --workers {workers(options)}" if split == "train" else ""
                 advance(len(data.images), note=note)
             return data
     except DataError as error:

@@ -38,6 +38,7 @@ def run_test(run: Run) -> dict:
     np.savez(run.out / "test/samples.npz", **_samples(found[tuple(networks)[-1]], data))
     return {
         "frames": len(data.images),
+        "note": getattr(data, "note", ""),
         "score_name": name,
         "score": scores,
         "score_error": {network: result.score_error for network, result in found.items()},

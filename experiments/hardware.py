@@ -18,8 +18,25 @@ from hw.ir import Conv, Graph
 from hw.ir_verify import infer
 from hw.resources import Resources
 from mixq_jax import export
+from mixq_jax.bits import WIDTHS
+from mixq_jax.model import uniform_bits
 
 SIMULATED_FRAMES = 3
+
+
+def check_fits(run: Run, stages: tuple[str, ...]) -> None:
+    """Raise DesignError before minutes of work where the network fits the device at no folding.
+
+    Widths that are still to be searched count as the narrowest. Where `stages` neither search nor
+    export, the device decides nothing.
+    """
+    if "search" in stages:
+        bits = uniform_bits(run.spec, *(WIDTHS[0],) * 3)
+    elif "export" in stages and not run.options.needs_search:
+        bits = run.chosen_bits()
+    else:
+        return
+    dse.check(export.to_graph(run.spec, bits), run.device)
 
 
 def run_export(run: Run) -> dict:

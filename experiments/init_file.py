@@ -10,15 +10,16 @@ import numpy as np
 from experiments.options import OptionError, RunOptions, given_beside
 from mixq_jax import pretrained, torch_file
 from mixq_jax.bits import BitsError, FixedBits, parse_bits
-from mixq_jax.model import check_bits, uniform_bits
+from mixq_jax.model import check_bits
+from mixq_jax.nets.baselines import BASELINES, CONTEST
 from mixq_jax.pretrained import PretrainedError
 from mixq_jax.spec import ClassifyHead, ConvSpec, NetSpec, PoolSpec
 from mixq_jax.torch_file import TorchFile, TorchFileError
 
 # What `test --init` reads: nothing is trained and nothing kept, so that the rest means nothing.
 TESTED = ("init", "data", "dataset", "net", "quantiser", "wbits", "abits", "unquantised", "slim")
-TESTED += ("cache", "json")
-OF_THE_ACCELERATOR = ("device", "clock_mhz")
+TESTED += ("preset", "cache", "stream", "json")  # of the preset, the size of the images
+OF_THE_ACCELERATOR = ("device", "clock_mhz", "csim_frames")
 
 
 @dataclass(frozen=True)
@@ -59,24 +60,49 @@ def check_test(options: RunOptions) -> None:
 def quantiser(file: InitFile, unquantised: bool) -> str:
     """Return the number formats of the file's makers.
 
-    A file with widths is DeepBurning-MixQ's and so is a float network; others are a contest team's.
+    A file with widths or with buffers of its layers is DeepBurning-MixQ's and so is a float
+    network; others are a contest team's.
     """
-    return "mixq" if file.content.w_bits or unquantised else "contest"
+    return "mixq" if unquantised or _is_mixq(file) else "contest"
 
 
-def widths(file: InitFile, spec: NetSpec) -> FixedBits:
-    """Return the file's widths; a contest team's has 4 bits everywhere, behind an 8-bit image.
+def _is_mixq(file: InitFile) -> bool:
+    content = file.content
+    widths = content.w_bits is not None or content.a_bits is not None
+    return widths or pretrained.has_mixq_layers(content.tensors)
 
-    Raises OptionError where they do not fit, and for a classifier's file that has none.
+
+def widths(file: InitFile, spec: NetSpec, quantiser: str) -> FixedBits:
+    """Return the file's widths, or those that its makers have published for all such networks.
+
+    Raises OptionError where they do not fit, and where neither is known.
     """
     w, a = file.content.w_bits, file.content.a_bits
-    if w is None or a is None:
-        if isinstance(spec.head, ClassifyHead):
+    if w is None and a is None:
+        published = team_widths(spec.name, quantiser)
+        if published is None:
             raise OptionError(
-                f"--init {file.path}: has no widths; give --wbits and --abits, or --unquantised"
+                f"--init {file.path}: has no widths, and '{spec.name}' with --quantiser "
+                f"{quantiser} has no published ones; give --wbits and --abits, or --unquantised"
             )
-        return uniform_bits(spec, 4, 4)
+        w, a = published
+    if w is None or a is None:
+        has, lacks = ("bitw", "bita") if a is None else ("bita", "bitw")
+        raise OptionError(
+            f"--init {file.path}: has {has} {w or a} but no {lacks}; give --wbits and --abits"
+        )
     return parse_widths(spec, w, a, f"--init {file.path}: its widths do not fit")
+
+
+def team_widths(net: str, quantiser: str) -> tuple[str, str] | None:
+    """Return (w, a) of the contest team whose networks `net` all have them, None if unknown.
+
+    DeepBurning-MixQ's formats come at any widths.
+    """
+    if quantiser != "contest":
+        return None
+    teams = (one for one in BASELINES.values() if (one.net, one.quant) == (net, CONTEST))
+    return next(((team.w, team.a) for team in teams), None)
 
 
 def parse_widths(spec: NetSpec, w: str, a: str, origin: str) -> FixedBits:
@@ -99,10 +125,12 @@ def variables(file: InitFile, spec: NetSpec) -> dict:
 
 def check_float(file: InitFile) -> None:
     """Raise OptionError if a network that is to run in float32 was trained at widths."""
-    if file.content.w_bits is not None:
+    if _is_mixq(file):
+        at = ", ".join(filter(None, (file.content.w_bits, file.content.a_bits)))
+        trained = f"at the widths {at}" if at else "with quantised layers"
         raise OptionError(
-            f"--init {file.path}: was trained at the widths {file.content.w_bits}, "
-            f"{file.content.a_bits}; --unquantised takes networks trained in float"
+            f"--init {file.path}: was trained {trained}; --unquantised takes networks trained in "
+            "float"
         )
 
 
@@ -111,7 +139,7 @@ def check_pools(file: InitFile, spec: NetSpec, params: dict) -> None:
 
     The published float networks of classifiers pool before their norms, `spec` behind them.
     """
-    if file.content.w_bits or not isinstance(spec.head, ClassifyHead):
+    if _is_mixq(file) or not isinstance(spec.head, ClassifyHead):
         return
     for layer in spec.layers:
         if isinstance(layer, PoolSpec) and isinstance(spec[layer.source], ConvSpec):

@@ -81,15 +81,17 @@ class RunOptions:
 
     `program` is what follows `python -m experiments.`, `presets` what --preset chooses from. The
     attribute `given` holds the names of the options that a user gave: of a command line also those
-    given at their defaults (`as_given`), else those that differ from them.
+    given at their defaults (`as_given`), else those that differ from them. `preset_of_init` is the
+    preset where --init is given and --preset is not.
     """
 
     program: ClassVar[str]
     presets: ClassVar[dict[str, Preset]]
+    preset_of_init: ClassVar[str] = "demo"
 
     preset: str = "demo"
     """smoke (a minute), demo (minutes), paper (the published recipe); full (detectors: tens of
-    minutes, at the published size)."""
+    minutes, at the published size, and the default with --init)."""
     out: Path = Path("runs/out")
     """Folder of the run: checkpoints, metrics, graph/, hls/, report.json, report.html."""
     data: Path | None = None
@@ -132,6 +134,8 @@ class RunOptions:
     to test what was trained from it there)."""
     quantiser: Literal["ours", "mixq", "dorefa", "contest"] | None = None
     """Number formats: ours, DeepBurning-MixQ's, its DoReFa baselines', the contest teams'."""
+    csim_frames: int | None = None
+    """Test frames that the C++ is simulated on. `test --init`: all, but at most the first 100."""
     json: bool = False
     """Print what `test` found as one JSON object."""
 
@@ -152,14 +156,21 @@ class RunOptions:
         return self
 
     @property
+    def chosen_preset(self) -> str:
+        """The preset's name: with --init, unless one is given, that of the file's image size."""
+        default = self.init is not None and "preset" not in self.given
+        return self.preset_of_init if default else self.preset
+
+    @property
     def needs_search(self) -> bool:
         """Whether there are widths to choose: not given, not those of a checkpoint, not none."""
-        return self.wbits is None and self.init is None and not self.unquantised
+        return needs_search(vars(self))
 
     def resolved(self) -> Preset:
         """Return the preset with the given values put in; OptionError for impossible ones."""
-        if self.preset not in self.presets:
-            raise OptionError(f"--preset {self.preset}: unknown; choose {', '.join(self.presets)}")
+        name = self.chosen_preset
+        if name not in self.presets:
+            raise OptionError(f"--preset {name}: unknown; choose {', '.join(self.presets)}")
         given = {
             field.name: getattr(self, field.name)
             for field in fields(Preset)
@@ -167,9 +178,14 @@ class RunOptions:
         }
         if self.init is not None:
             given.setdefault("slim", 1)  # published networks have their full width
-        preset = replace(self.presets[self.preset], **given)
+        preset = replace(self.presets[name], **given)
         _check(self, preset)
         return preset
+
+
+def needs_search(options: Mapping[str, Any]) -> bool:
+    """Whether a run of these options (also as they are recorded) has widths to choose."""
+    return not any(options.get(name) for name in ("wbits", "init", "unquantised"))
 
 
 def given_beside(options: RunOptions, used: Collection[str]) -> Iterator[tuple[str, Any]]:
@@ -192,6 +208,7 @@ RANGES = {
     "seed": (0, (1 << 32) - 1),
     "search_steps": (1, 1 << 30),
     "train_steps": (0, 1 << 30),
+    "csim_frames": (1, 10_000),
     "slim": (1, 16),  # the narrowest layer of a network has 16 channels
     "workers": (1, 256),
 }

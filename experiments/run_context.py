@@ -11,7 +11,8 @@ import jax
 
 from experiments import init_file, run_folder
 from experiments.classification_options import ClassificationOptions
-from experiments.data import check_folder, data_folder, load_split
+from experiments.commands import NOT_RECORDED, command
+from experiments.data import check_folder, load_split
 from experiments.detection_options import DetectionOptions
 from experiments.init_file import InitFile
 from experiments.options import Preset, RunOptions
@@ -25,7 +26,6 @@ from mixq_jax.nets import classifier, detector
 from mixq_jax.spec import NetSpec
 from mixq_jax.task import score_name
 
-NOT_RECORDED = ("resume", "out", "cache", "json", "stream", "workers")
 PACKAGES = ("mixq-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "hls4ml")
 
 
@@ -90,8 +90,9 @@ class Run:
         return load_split(self.options, self.preset, "test")
 
     def command(self, stage: str) -> str:
-        """Return the command line of a stage, for messages."""
-        return f"python -m experiments.{self.options.program} {stage}"
+        """Return the command line of a stage with the options of this run, for messages."""
+        options = asdict(self.options) | {"preset": self.options.chosen_preset}
+        return command(type(self.options), stage, self.out, options)
 
     def check(self, simulates: bool) -> None:
         """Fail early, before minutes of work, on what only a later stage would notice."""
@@ -118,6 +119,7 @@ class Run:
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(self.options).items()
         }
+        options["preset"] = self.options.chosen_preset
         if self.init_file is not None:
             options["init"] = self.init_file.recorded
         return {key: value for key, value in options.items() if key not in NOT_RECORDED}
@@ -131,7 +133,7 @@ class Run:
         if self.options.wbits is not None:
             return given_bits(self.options, self.spec)
         if self.init_file is not None:
-            return init_file.widths(self.init_file, self.spec)
+            return init_file.widths(self.init_file, self.spec, self.quantiser)
         found = run_folder.read_json(self.out / "search/result.json", self.command("search"))
         try:
             return parse_bits(str(found.get("w")), str(found.get("a")), self.spec.fixed_bits)
@@ -150,7 +152,8 @@ class Run:
                 "schema": 2,
                 "program": self.options.program,
                 "score": score_name(self.spec),
-                "preset": self.options.preset,
+                "preset": self.options.chosen_preset,
+                "init": self.options.init and str(self.options.init),
                 "options": self.recorded_options(),
                 "recipe": asdict(self.preset),
                 "versions": {name: version(name) for name in PACKAGES}
@@ -172,7 +175,7 @@ class Run:
                     "clock_mhz": self.options.clock_mhz,
                 },
                 "data": {
-                    "source": "generated" if generated else str(data_folder(self.options)),
+                    "source": "generated" if generated else str(self.options.data),
                     "note": getattr(self.test_data, "note", ""),
                     "classes": list(getattr(self.test_data, "classes", ())),
                     "streamed": isinstance(self.train_data.images, FrameFiles),

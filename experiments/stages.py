@@ -12,7 +12,7 @@ _RECIPE = ("preset", "net", "quantiser", "data", "seed", "box_gain", "dataset", 
 _CHOICE = (*_RECIPE, "search_steps", "relaxation", "lam", "tau_first", "tau_last")
 # What is trained may go to any device, but the widths were searched for the DSPs of one.
 _TRAINING = (*_CHOICE, "train_steps", "warm_start", "wbits", "abits", "init", "unquantised")
-_BUILDING = (*_TRAINING, "device", "clock_mhz")
+_BUILDING = (*_TRAINING, "device", "clock_mhz", "csim_frames")
 DECIDING_OPTIONS = {
     "search": (*_CHOICE, "device"),
     "train": _TRAINING,

@@ -2,7 +2,6 @@
 """What the stages of a run wrote, read and checked; nothing is computed or drawn here."""
 
 import json
-import shlex
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -13,8 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from experiments import commands
 from experiments.classification_options import ClassificationOptions
 from experiments.detection_options import DetectionOptions
+from experiments.options import needs_search
 from experiments.report.colours import WIDTHS
 from experiments.report.shapes import COSTS, DOCUMENTS, check
 
@@ -98,8 +99,9 @@ class RunRecord:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Stages without a result, in the order they run."""
-        return tuple(stage for stage in STAGES if stage not in self.results)
+        """Stages without a result, in the order they run; given widths need no search."""
+        needed = STAGES if needs_search(self.run["options"]) else STAGES[1:]
+        return tuple(stage for stage in needed if stage not in self.results)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -107,7 +109,7 @@ class RunRecord:
 
     def command(self, stage: str) -> str:
         """Return the command line that runs `stage` in this folder with the same options."""
-        return command(stage, self.out, self.run["options"], self.run["program"])
+        return _command(stage, self.out, self.run)
 
     @property
     def score_name(self) -> str:
@@ -115,31 +117,15 @@ class RunRecord:
         return self.run["score"]
 
 
-def command(
-    stage: str, out: Path, options: Mapping[str, Any], program: str = DetectionOptions.program
-) -> str:
-    """Return the command line of a stage with those `options` that are not the defaults."""
-    words = [f"python -m experiments.{program}", stage, f"--out {shlex.quote(str(out))}"]
-    for field in fields(OPTIONS[program]):
-        value = options.get(field.name)
-        if field.name == "out" or value is None or value == field.default:
-            continue
-        flag = field.name.replace("_", "-")
-        on_off = {True: f"--{flag}", False: f"--no-{flag}"}
-        words.append(
-            on_off[value] if isinstance(value, bool) else f"--{flag} {shlex.quote(str(value))}"
-        )
-    return " ".join(words)
+def read_run(out: Path, program: str = DetectionOptions.program) -> RunRecord:
+    """Read the folder of a run of `program`; a stage that is absent is left out.
 
-
-def read_run(out: Path) -> RunRecord:
-    """Read the folder of a run; a stage that is absent is left out.
-
-    Raises ReportError for a missing run.json and for a file that is corrupt.
+    Raises ReportError for a missing run.json, for one of another program or of a float network, and
+    for a file that is corrupt.
     """
-    run = _read_card(out)
+    run = _read_card(out, program)
     layers = run["network"]["layers"]
-    make = {stage: command(stage, out, run["options"], run["program"]) for stage in STAGES}
+    make = {stage: _command(stage, out, run) for stage in STAGES}
     losses = LOSSES[run["score"]]
     read = {
         stage: _read(out / stage / "result.json", partial(_result, layers=layers), make[stage])
@@ -160,8 +146,16 @@ def read_run(out: Path) -> RunRecord:
     return RunRecord(out, run, results, search, train, samples)
 
 
-def _read_card(out: Path) -> dict:
-    path, make = out / "run.json", command("all", out, {})
+def _command(stage: str, out: Path, run: Mapping[str, Any]) -> str:
+    """Return a stage's command line; options name a checkpoint by its content, "init" by path."""
+    options = run["options"]
+    if options.get("init") is not None:
+        options = options | {"init": run.get("init")}
+    return commands.command(OPTIONS[run["program"]], stage, out, options)
+
+
+def _read_card(out: Path, program: str) -> dict:
+    path, make = out / "run.json", commands.command(OPTIONS[program], "all", out, {})
     card = _read(path, _document, make)
     if card is None:
         raise ReportError(f"{path} is missing; run `{make}` first")
@@ -176,6 +170,16 @@ def _read_card(out: Path) -> dict:
                 f"{path} is corrupt ({key} is {card[key]!r}, not one of {', '.join(known)}); "
                 f"run `{make}` again"
             )
+    if card["program"] != program:
+        raise ReportError(
+            f"--out {out}: is a run of another program; "
+            f"run `{commands.command(OPTIONS[card['program']], 'report', out, {})}`"
+        )
+    if card["options"].get("unquantised"):
+        raise ReportError(
+            f"--out {out}: is a run of a float network, which has no widths and no hardware to "
+            f"report; its scores are in {out / 'test/result.json'}"
+        )
     return card
 
 

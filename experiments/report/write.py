@@ -4,19 +4,20 @@
 import os
 from pathlib import Path
 
+from experiments.detection_options import DetectionOptions
 from experiments.report.document import report_document
 from experiments.report.page import render
 from experiments.report.record import ReportError, read_run
 from experiments.run_folder import write_json
 
 
-def write_report(out: Path) -> Path:
-    """Report the run in folder `out`; return the path of the page.
+def write_report(out: Path, program: str = DetectionOptions.program) -> Path:
+    """Report the run of `program` in folder `out`; return the path of the page.
 
-    Stages that have not run are named in the report. Raises ReportError for a run without run.json,
-    for a corrupt file and for a folder that cannot be written.
+    Stages that have not run are named in the report. Raises what `read_run` does, and ReportError
+    for a folder that cannot be written.
     """
-    record = read_run(out)
+    record = read_run(out, program)
     page = render(record)
     target = out / "report.html"
     temporary = out / ".report.html.tmp"

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark of full-size networks: work, devices, the tables."""
 
+import numpy as np
 import pytest
 
 from experiments import bench_networks
 from experiments.bench import NETWORKS, main
 from hw.design import DesignError
+from hw.ir import Requant
+from mixq_jax.bits import WIDTHS
+from mixq_jax.export import to_graph
+from mixq_jax.model import uniform_bits
 from mixq_jax.nets import CLASSIFIERS, classifier
 
 
@@ -33,6 +38,18 @@ def test_a_network_takes_the_smallest_device_that_holds_it(monkeypatch):
     refused.extend(bench_networks.CANDIDATES)
     with pytest.raises(DesignError, match="too small"):
         bench_networks._fitted("net")
+
+
+def test_random_networks_have_multipliers_of_both_signs_and_biases():
+    spec = classifier("resnet8", 8, slim=8)
+    variables = bench_networks.random_variables(spec, np.random.default_rng(0))
+    graph = to_graph(spec, uniform_bits(spec, 2, 3), variables)
+    for node in graph.of_type(Requant):
+        signs = np.sign(np.asarray(node.mul))
+        assert {-1, 1} <= set(signs.ravel().tolist()), node.name
+        assert np.any(np.asarray(node.bias) != 0), node.name
+    assert np.any(variables["params"][f"{spec.convs[-1].name}_bias"] != 0)
+    assert (WIDTHS[0], WIDTHS[-1] + 1) == bench_networks.RANDOM_BITS
 
 
 @pytest.mark.slow

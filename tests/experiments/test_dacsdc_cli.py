@@ -19,6 +19,7 @@ from experiments.run_folder import RunError, write_json
 from hw.device import DeviceError
 from hw.hls import toolchain
 from mixq_jax.bits import BitsError
+from tests.experiments import report_inputs
 
 COMMANDS = PROGRAM.commands
 parse, main = partial(command_line.parse, PROGRAM), partial(command_line.main, PROGRAM)
@@ -106,7 +107,7 @@ def test_options_given_at_their_defaults_are_given(arguments, named):
         (["--data", "", "--resume"], "--data '': is empty; give a value or leave it out"),
         (["--cache="], "--cache= '': is empty; give a value or leave it out"),
         (["test", "--out", "x\0y"], r"--out 'x\x00y': holds a NUL character; leave that out"),
-        (["--data=a\0b"], r"'--data=a\x00b': holds a NUL character; leave that out"),
+        (["--data=a\0b"], r"all '--data=a\x00b': holds a NUL character; leave that out"),
     ],
 )
 def test_words_that_lose_their_meaning_are_refused(capfd, ran, arguments, message):
@@ -174,7 +175,19 @@ def test_a_boxed_message_becomes_one_line():
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_command_runs_that_stage(stage):
     assert stages_of(stage, DetectionOptions()) == (stage,)
-    assert stages_of(stage, DetectionOptions(wbits="4", abits="4")) == (stage,)
+    if stage != "search":
+        assert stages_of(stage, DetectionOptions(wbits="4", abits="4")) == (stage,)
+
+
+def test_given_widths_leave_nothing_to_search(tmp_path, worked, capfd):
+    """And what was trained at them stays."""
+    arguments = (*BITS, "--preset", "smoke", "--out", str(tmp_path / "run"))
+    arguments += ("--cache", str(tmp_path / "cache"))
+    assert main(["train", *arguments]) == 0
+    assert main(["search", *arguments]) == 2
+    refusal = "error: search --wbits 444444444: the widths are given, so that there is nothing to "
+    assert refusal in capfd.readouterr().err
+    assert (tmp_path / "run/train/result.json").exists()
 
 
 def test_all_runs_every_stage_and_given_widths_skip_the_search():
@@ -225,8 +238,9 @@ def ran(monkeypatch):
     calls = []
     monkeypatch.setattr(command_line, "run_stages", lambda _, names: calls.append(names))
 
-    def write_report(out):
+    def write_report(out, program):
         calls.append("report")
+        assert program == "dacsdc"
         return out / "report.html"
 
     monkeypatch.setattr(experiments.report, "write_report", write_report)
@@ -237,7 +251,7 @@ def ran(monkeypatch):
     ("command", "expected"),
     [
         ("all", [STAGES, "report"]),
-        ("report", [(), "report"]),
+        ("report", ["report"]),
         *((stage, [(stage,)]) for stage in STAGES),
     ],
 )
@@ -247,6 +261,30 @@ def test_only_all_and_report_write_the_report(ran, capfd, command, expected):
     shown = capfd.readouterr()
     assert shown.out == ("report: x/report.html\n" if "report" in expected else "")
     assert shown.err == ""
+
+
+@pytest.mark.parametrize("words", ["--seed 0", "--data nowhere", "--resume", "--unquantised"])
+def test_a_report_takes_no_options_of_the_run(ran, capfd, words):
+    assert main(["report", "--out", "x", *words.split()]) == 2
+    flag = words.split()[0]
+    assert f"error: report: {flag} " in (shown := capfd.readouterr()).err
+    assert "has no effect on what a run has left; leave it out\n" in shown.err
+    assert ran == []
+
+
+@pytest.mark.parametrize("command", ["search", "train", "export", "simulate"])
+def test_only_what_prints_takes_json(ran, capfd, command):
+    assert main([command, "--json"]) == 2
+    assert f"error: {command} --json: prints nothing; only `test`, " in capfd.readouterr().err
+    assert ran == []
+
+
+def test_a_report_is_printed_as_json(tmp_path, capfd):
+    out = report_inputs.write_run(tmp_path / "run", steps=2)
+    assert main(["report", "--out", str(out), "--json"]) == 0
+    printed = json.loads(capfd.readouterr().out)
+    assert printed == json.loads((out / "report.json").read_text())
+    assert printed["missing"] == []
 
 
 def fails_with(monkeypatch, error: BaseException) -> None:
@@ -326,6 +364,7 @@ def worked(monkeypatch):
 
     monkeypatch.setattr(Run, "write_card", write_card)
     monkeypatch.setattr(toolchain, "find", lambda: calls.append("toolchain"))
+    monkeypatch.setattr(hardware, "check_fits", lambda run, names: calls.append(("fits", names)))
     monkeypatch.setattr(
         run_context, "keep_compiled_programs", lambda cache: calls.append(cache.name)
     )
@@ -335,8 +374,8 @@ def worked(monkeypatch):
 def test_stages_run_in_order_and_leave_their_results(tmp_path, worked):
     options = smoke(tmp_path, lam=0.5)
     command_line.run_stages(options, STAGES)
-    assert worked[:2] == ["toolchain", "cache"]
-    assert worked[2:] == [call for stage in STAGES for call in ("card", stage)]
+    assert worked[:3] == ["toolchain", "cache", ("fits", STAGES)]
+    assert worked[3:] == [call for stage in STAGES for call in ("card", stage)]
     recorded = Run(options, options.resolved()).recorded_options()
     for stage in STAGES:
         result = json.loads((tmp_path / "run" / stage / "result.json").read_text())

@@ -46,6 +46,10 @@ def run_of(out: Path = Path("out"), **given) -> Run:
     return run
 
 
+def export_command(out: Path) -> str:
+    return f"python -m experiments.dacsdc export --out {out} --preset smoke"
+
+
 def with_csim_frames(count: int) -> Run:
     """A run whose preset asks for `count` of the four frames."""
     run = run_of()
@@ -192,7 +196,7 @@ def test_a_project_that_was_changed_is_refused(tmp_path, file, content):
     with pytest.raises(RunError) as refused:
         hardware._check_project(run, design())
     assert str(refused.value) == (
-        f"{path} is not what was exported; run `python -m experiments.dacsdc export` again"
+        f"{path} is not what was exported; run `{export_command(tmp_path)}` again"
     )
 
 
@@ -200,7 +204,7 @@ def test_another_project_is_refused(tmp_path):
     run = run_of(tmp_path)
     message = (
         f"{tmp_path / 'hls'} was exported from another graph or by another version; "
-        "run `python -m experiments.dacsdc export` again"
+        f"run `{export_command(tmp_path)}` again"
     )
     other = tiny_design(seed=1)
     frames = run.test_data.images
@@ -216,8 +220,7 @@ def test_a_missing_export_is_named(tmp_path):
     with pytest.raises(RunError) as refused:
         hardware._check_project(run_of(tmp_path), design())
     assert str(refused.value) == (
-        f"{tmp_path / 'export/result.json'} is missing; "
-        "run `python -m experiments.dacsdc export` first"
+        f"{tmp_path / 'export/result.json'} is missing; run `{export_command(tmp_path)}` first"
     )
 
 
@@ -245,6 +248,32 @@ def test_what_the_c_simulation_found(monkeypatch, first):
     ((graph, mapped, frames),) = asked
     assert (graph, mapped) == (design().graph, design())
     assert np.array_equal(frames, run.test_data.images)
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "widths"),
+    [
+        ({}, ("search", "train", "test", "export", "simulate"), "w 222222222 a 222222222"),
+        ({}, ("search",), "w 222222222 a 222222222"),
+        ({}, ("train",), None),
+        ({}, ("export",), None),  # the widths are those of the search, which has checked
+        ({"wbits": "3" * 9, "abits": "8" * 9}, ("train", "export"), "w 333333333 a 888888888"),
+        ({"wbits": "3" * 9, "abits": "8" * 9}, ("train", "test"), None),
+    ],
+)
+def test_a_network_that_fits_no_folding_is_refused_before_the_work(
+    monkeypatch, given, names, widths
+):
+    asked = []
+    monkeypatch.setattr(hardware.dse, "check", lambda *found: asked.append(found))
+    run = run_of(**given, device="xc7z020")
+    hardware.check_fits(run, names)
+    assert len(asked) == (widths is not None)
+    for graph, part in asked:
+        assert part == device("xc7z020")
+        bits = "w {} a {}".format(*(widths.split()[at] for at in (1, 3)))
+        assert [conv.w_format.bits for conv in graph.of_type(ir.Conv)] == list(map(int, bits[2:11]))
+        assert graph.input.bits == int(widths.split()[3][0])
 
 
 @pytest.fixture

@@ -63,12 +63,46 @@ def test_a_file_without_widths_is_a_contest_team_s_or_a_float_network(tmp_path, 
     file = init_file.load(torch_samples.write(tmp_path / "f.pt", state))
     assert init_file.quantiser(file, unquantised=False) == "contest"
     assert init_file.quantiser(file, unquantised=True) == "mixq"
-    ultra = detector("ultranet", 32, 64)
-    assert init_file.widths(file, ultra) == FixedBits((4,) * 9, (8, *(4,) * 8))
-    with pytest.raises(
-        OptionError, match=r"--init .*f\.pt: has no widths; give --wbits and --abits, or --unq"
-    ):
-        init_file.widths(file, VGG)
+    for net in ("ultranet", "ultranet_bypass"):
+        found = init_file.widths(file, detector(net, 32, 64), "contest")
+        assert found == FixedBits((4,) * 9, (8, *(4,) * 8))
+
+
+@pytest.mark.parametrize(
+    ("spec", "quantiser"),
+    [
+        (VGG, "contest"),
+        (detector("skynet", 32, 64), "contest"),
+        *((detector("ultranet", 32, 64), family) for family in ("mixq", "dorefa", "ours")),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_widths_that_nobody_has_published_are_not_guessed(tmp_path, state, spec, quantiser):
+    file = init_file.load(torch_samples.write(tmp_path / "f.pt", state))
+    with pytest.raises(OptionError) as refused:
+        init_file.widths(file, spec, quantiser)
+    assert str(refused.value) == (
+        f"--init {file.path}: has no widths, and '{spec.name}' with --quantiser {quantiser} has no "
+        "published ones; give --wbits and --abits, or --unquantised"
+    )
+
+
+@pytest.mark.parametrize(("w", "a", "has"), [(W, "", "bitw"), ("", A, "bita")])
+def test_half_of_the_widths_is_not_discarded(tmp_path, state, w, a, has):
+    file = init_file.load(torch_samples.write(tmp_path / "h.pt", state, w, a))
+    assert init_file.quantiser(file, unquantised=False) == "mixq"
+    with pytest.raises(OptionError, match=rf"h\.pt: has {has} {w or a} but no bit[aw]; give --wbi"):
+        init_file.widths(file, VGG, "mixq")
+
+
+def test_quantised_layers_without_widths_are_known_by_their_buffers(tmp_path, state):
+    buffers = {"conv0.size_product": np.ones(1), "conv0.memory_size": np.ones(1)}
+    file = init_file.load(torch_samples.write(tmp_path / "b.pt", buffers | state))
+    assert init_file.quantiser(file, unquantised=False) == "mixq"
+    with pytest.raises(OptionError, match="has no widths, and 'ultranet' with --quantiser mixq"):
+        init_file.widths(file, detector("ultranet", 32, 64), "mixq")
+    with pytest.raises(OptionError, match=r"b\.pt: was trained with quantised layers; --unquant"):
+        init_file.check_float(file)
 
 
 def test_a_float_classifier_is_the_published_one(tmp_path, state):
@@ -162,6 +196,22 @@ def test_a_published_network_has_its_full_width():
     assert DetectionOptions(preset="smoke").resolved().slim == 4
 
 
+def test_a_checkpoint_brings_the_size_it_was_trained_at_unless_a_preset_is_given(tmp_path):
+    path = tmp_path / "u.pt"
+    spec = detector("ultranet", 160, 320)
+    torch_samples.write(path, torch_samples.state_dict(spec, random_variables(spec, 0)))
+    sizes = {(): ("full", 160, 320), ("--preset", "demo"): ("demo", 80, 160)}
+    for words, (preset, height, width) in sizes.items():
+        for command in ("all", "train", "test", "export"):
+            options = command_line.parse(PROGRAM, [command, "--init", str(path), *words])
+            run = Run(options, options.resolved())
+            assert (run.spec.height, run.spec.width) == (height, width)
+            assert run.recorded_options()["preset"] == preset
+    assert run.spec.head.anchor_pixels == spec.head.anchor_pixels / 2
+    classes = ClassificationOptions(init=path)
+    assert classes.chosen_preset == "demo"
+
+
 def test_a_search_takes_no_checkpoint():
     with pytest.raises(OptionError, match="search --init: a search begins with weights of its own"):
         stages_of("search", DetectionOptions(init=Path("x.pt")))
@@ -170,8 +220,8 @@ def test_a_search_takes_no_checkpoint():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("preset", "smoke"), ("seed", 1), ("resume", True), ("box_gain", 3.0)),
-        *(("stream", "on"), ("train_steps", 5), ("workers", 2)),
+        *(("seed", 1), ("resume", True), ("box_gain", 3.0)),
+        *(("train_steps", 5), ("workers", 2)),
     ],
 )
 def test_a_test_of_a_file_refuses_what_it_has_no_use_for(name, value):
@@ -213,7 +263,7 @@ def test_a_folder_that_is_given_as_the_default_is_given(monkeypatch):
 
 
 def test_a_test_of_a_file_refuses_options_given_at_their_defaults(capfd):
-    for words in ("--seed 0", "--stream auto", "--no-resume"):
+    for words in ("--seed 0", "--clock-mhz 250 --unquantised", "--no-resume"):
         flag = words.split()[0].replace("--no-", "--")
         assert command_line.main(PROGRAM, ["test", "--init", "x.pt", *words.split()]) == 2
         assert f"test --init: {flag} " in capfd.readouterr().err

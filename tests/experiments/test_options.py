@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from experiments.command_line import parse
+from experiments.dacsdc import PROGRAM
 from experiments.detection_options import PRESETS, DetectionOptions
 from experiments.options import OptionError, Preset, given_beside
+from mixq_jax.nets.baselines import BASELINES, QUANTISERS
 
 NO_SEARCH = ": no search is run with --wbits, --init or --unquantised; leave it out"
 SHARED = {field.name for field in fields(DetectionOptions)} & {
@@ -23,6 +26,7 @@ OTHER = {
     "box_gain": 1.5,
     "quantiser": "dorefa",
     "slim": 16,
+    "csim_frames": 7,
     "warm_start": None,  # the opposite of the preset's
 }
 
@@ -100,6 +104,7 @@ def test_presets_can_run(preset):
         ({"search_steps": 0}, "--search-steps 0: must be in 1..1073741824"),
         ({"train_steps": -1}, "--train-steps -1: must be in 0..1073741824"),
         ({"train_steps": 0}, "--train-steps 0: only with --init, to take its weights as they are"),
+        ({"csim_frames": 0}, "--csim-frames 0: must be in 1..10000"),
         ({"slim": 0}, "--slim 0: must be in 1..16"),
         ({"slim": 17}, "--slim 17: must be in 1..16"),
         (
@@ -166,3 +171,17 @@ def test_given_is_what_differs_or_what_a_command_line_named(tmp_path):
     assert named.given == {"lam", "out", "preset"}
     assert options.given == {"seed", "out"}
     assert list(given_beside(named, ("out",))) == [("preset", "demo"), ("lam", None)]
+
+
+def test_the_readme_trains_every_published_baseline():
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    lines = [
+        line for line in text.splitlines() if line.startswith("python -m experiments.dacsdc --net")
+    ]
+    found = {}
+    for line in lines:
+        words, _, name = line.partition("#")
+        options = parse(PROGRAM, words.split()[3:])
+        quant = QUANTISERS[options.quantiser]
+        found[name.strip()] = (options.net, options.wbits, options.abits, quant)
+    assert found == {name: (one.net, one.w, one.a, one.quant) for name, one in BASELINES.items()}

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import data, run_context
+from experiments import cifar, dacsdc, data, run_context
+from experiments.command_line import STAGES, parse
 from experiments.detection_options import PRESETS, DetectionOptions
 from experiments.options import OptionError
 from experiments.run_context import PACKAGES, Run, bit_strings, bits_by_layer
@@ -22,7 +23,7 @@ from hw.hls.toolchain import ToolchainError
 from mixq_jax.bits import FixedBits
 from mixq_jax.data import synthetic
 from mixq_jax.data.frames import FrameFiles
-from mixq_jax.nets import detector
+from mixq_jax.nets import CLASSIFIERS, NETS, classifier, detector
 from mixq_jax.spec import QuantSpec, SpecError
 
 FOUND = FixedBits((5, 4, 3, 3, 3, 4, 3, 4, 2), (8, 4, 4, 5, 3, 4, 6, 4, 7))
@@ -61,6 +62,30 @@ def test_the_network_follows_the_preset(tmp_path):
         assert spec == detector("ultranet", *size, preset.quantiser, preset.slim)
     assert not run_of(tmp_path, preset="paper").spec.quant.narrow  # published steps: full range
     assert run_of(tmp_path, preset="demo").spec.quant == QuantSpec(True, "mse", "mse")
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "expected"),
+    [
+        *((dacsdc, f"--net {net}", detector(net, 48, 96, "ours", 4)) for net in NETS),
+        *((cifar, f"--net {net}", classifier(net, 32, "ours", 8)) for net in CLASSIFIERS),
+        (cifar, "--dataset mnist", classifier("vgg_tiny", 32, "ours", 8, 1)),
+        (cifar, "--slim 4 --quantiser mixq", classifier("vgg_tiny", 32, "mixq", 4)),
+        (dacsdc, "--net skynet --slim 2", detector("skynet", 48, 96, "ours", 2)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_network_reaches_every_stage(program, words, expected):
+    for stage in STAGES:
+        options = parse(program.PROGRAM, [stage, "--preset", "smoke", *words.split()])
+        run = Run(options, options.resolved())
+        assert run.spec == expected
+        repeated = parse(program.PROGRAM, run.command(stage).split()[3:])
+        assert repeated == options
+        recorded = {name.replace("_", "-"): now for name, now in run.recorded_options().items()}
+        given = words.replace("--", "").split()
+        for name, value in zip(given[::2], given[1::2], strict=True):
+            assert str(recorded[name]) == value
 
 
 def test_out_and_device_follow_the_options(tmp_path):
@@ -206,16 +231,16 @@ def test_widths_of_the_search_are_read_back(tmp_path):
 @pytest.mark.parametrize(
     ("text", "ending"),
     [
-        (None, "is missing; run `python -m experiments.dacsdc search` first"),
-        ('{"w": "44', "; run `python -m experiments.dacsdc search` again"),
+        (None, "is missing; run `SEARCH` first"),
+        ('{"w": "44', "; run `SEARCH` again"),
         (
             '{"w": "444444444"}',
             "holds no widths (bit string 'None' must have 9 digits, one for each layer); "
-            "run `python -m experiments.dacsdc search` again",
+            "run `SEARCH` again",
         ),
-        ('{"w": 4, "a": 5}', "; run `python -m experiments.dacsdc search` again"),
-        ("[]", "(not a JSON object); run `python -m experiments.dacsdc search` again"),
-        ("null", "(not a JSON object); run `python -m experiments.dacsdc search` again"),
+        ('{"w": 4, "a": 5}', "; run `SEARCH` again"),
+        ("[]", "(not a JSON object); run `SEARCH` again"),
+        ("null", "(not a JSON object); run `SEARCH` again"),
     ],
 )
 def test_a_search_without_widths_is_refused(tmp_path, text, ending):
@@ -226,7 +251,8 @@ def test_a_search_without_widths_is_refused(tmp_path, text, ending):
     with pytest.raises(RunError) as refused:
         run_of(tmp_path).chosen_bits()
     assert str(refused.value).startswith(f"{path} ")
-    assert str(refused.value).endswith(ending)
+    search = f"python -m experiments.dacsdc search --out {tmp_path} --preset smoke"
+    assert str(refused.value).endswith(ending.replace("SEARCH", search))
 
 
 def test_widths_of_another_network_are_refused(tmp_path):

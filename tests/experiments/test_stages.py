@@ -24,6 +24,7 @@ CHANGES = {
     "data": Path("frames"),
     "device": "xc7z020",
     "clock_mhz": 100.0,
+    "csim_frames": 1,
     "seed": 1,
     "relaxation": "gumbel_hard",
     "lam": 0.5,
@@ -93,7 +94,8 @@ def test_decided_by_gives_the_values_as_json(tmp_path):
     assert decided["data"] == "frames"
     assert (decided["lam"], decided["tau_first"], decided["preset"]) == (0.5, None, "smoke")
     assert "device" not in decided
-    assert stages.decided_by(run, "export") == decided | {"device": "xck26", "clock_mhz": 250.0}
+    built = {"device": "xck26", "clock_mhz": 250.0, "csim_frames": None}
+    assert stages.decided_by(run, "export") == decided | built
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -165,7 +167,7 @@ def test_a_missing_predecessor_is_named_with_its_command(tmp_path, stage, needed
         stages.check_predecessor(run, stage)
     assert str(refused.value) == (
         f"{tmp_path / needed / 'result.json'} is missing; "
-        f"run `python -m experiments.dacsdc {needed}` first"
+        f"run `python -m experiments.dacsdc {needed} --out {tmp_path} --preset smoke` first"
     )
     finish(run, needed)
     stages.check_predecessor(run, stage)

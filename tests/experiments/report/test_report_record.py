@@ -10,8 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.classification_options import ClassificationOptions
+from experiments.command_line import parse
+from experiments.commands import command
+from experiments.dacsdc import PROGRAM
+from experiments.detection_options import DetectionOptions
 from experiments.report import ReportError
-from experiments.report.record import STAGES, command, read_run
+from experiments.report.record import STAGES, read_run
 from tests.experiments import report_inputs as inputs
 
 
@@ -220,10 +225,66 @@ def test_commands_repeat_the_options_that_are_not_defaults():
         "tau_last": 0.5,
         "wbits": None,
     }
-    assert command("train", Path("a b"), options) == (
+    assert command(DetectionOptions, "train", Path("a b"), options) == (
         "python -m experiments.dacsdc train --out 'a b' --preset smoke --data '/my data/dac' "
         "--tau-last 0.5 --no-warm-start"
     )
+
+
+def test_commands_leave_out_what_a_stage_does_not_take():
+    options = {"wbits": "444444", "abits": "844444", "json": True, "cache": "c", "net": "resnet8"}
+    assert command(ClassificationOptions, "search", Path("o"), options) == (
+        "python -m experiments.cifar search --out o --net resnet8"
+    )
+
+
+def test_commands_name_the_preset_where_a_checkpoint_brings_its_own(tmp_path):
+    options = {"preset": "demo", "init": "u.pt"}
+    line = command(DetectionOptions, "test", Path("o"), options)
+    assert line == "python -m experiments.dacsdc test --out o --preset demo --init u.pt"
+    options = parse(PROGRAM, line.split()[3:])
+    assert (options.chosen_preset, options.init) == ("demo", Path("u.pt"))
+
+
+GIVEN = [
+    {"wbits": "444444444", "abits": "844444444"},
+    {"init": "u.pt (sha256 0123456789ab)"},
+]
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_given_widths_miss_no_search(tmp_path, given):
+    out = inputs.write_run(tmp_path, ("train",), steps=2)
+    edit(out / "run.json", lambda card: card["options"].update(given))
+    assert read_run(out).missing == ("test", "export", "simulate")
+
+
+def test_commands_of_a_checkpoint_name_its_file(tmp_path):
+    out = inputs.write_run(tmp_path / "run", ("train",), steps=2)
+
+    def change(card):
+        card["options"] |= {"init": "u.pt (sha256 0123456789ab)", "preset": "full"}
+        card["init"] = "my nets/u.pt"
+
+    edit(out / "run.json", change)
+    assert read_run(out).command("test") == (
+        f"python -m experiments.dacsdc test --out {out} --preset full --init 'my nets/u.pt'"
+    )
+
+
+def test_a_run_of_another_program_is_refused(out):
+    with pytest.raises(ReportError) as refused:
+        read_run(out, "cifar")
+    assert str(refused.value) == (
+        f"--out {out}: is a run of another program; "
+        f"run `python -m experiments.dacsdc report --out {out}`"
+    )
+
+
+def test_a_run_of_a_float_network_is_refused(out):
+    edit(out / "run.json", lambda card: card["options"].update(unquantised=True))
+    with pytest.raises(ReportError, match=r"run of a float network, .* scores are in .*/test/res"):
+        read_run(out)
 
 
 def test_importing_the_report_is_light():
