@@ -25,12 +25,14 @@ from mixq_jax.export import integer_bits, to_graph
 from mixq_jax.integer import executor
 from mixq_jax.nets import CLASSIFIERS, NETS, classifier, detector
 from mixq_jax.nets.baselines import QUANTISERS
+from mixq_jax.norm import EPS, BatchStats
 from mixq_jax.spec import NetSpec
 from tests.hw.hls.networks import draw_designs
 from tests.network_samples import random_bits, random_images, random_variables
 from tests.strategies import chain_design
 
-NETWORKS = (*NETS, "vgg_tiny", "resnet8")
+NETWORKS = (*NETS, *CLASSIFIERS)
+FAMILIES = tuple(QUANTISERS.values())
 REST = [name for name in NETWORKS if name != "vgg_tiny"]
 MOST_MULTIPLIERS = 48  # of a random array: enough for every kind of word, quick to compile
 
@@ -87,11 +89,44 @@ def test_executors_of_small_networks(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3 * len(FAMILIES)))
 @pytest.mark.parametrize("name", NETWORKS)
 def test_executors_of_reduced_networks(name, seed):
-    quant = list(QUANTISERS.values())[seed % len(QUANTISERS)]
+    quant = FAMILIES[seed % len(FAMILIES)]
     check_executors(replace(reduced(name), quant=quant), seed)
+
+
+def dyadic_variables(spec: NetSpec, seed: int) -> dict:
+    """Return random variables whose batch norms multiply by powers of two and add 1/64ths."""
+    variables, rng = random_variables(spec, seed), np.random.default_rng(seed)
+    params, stats = dict(variables["params"]), {}
+    one = np.float32(1) - np.float32(EPS)  # the variance at which the deviation is exactly one
+    while np.float32(one + np.float32(EPS)) < 1:
+        one = np.nextafter(one, np.float32(2))
+    for name, old in variables["batch_stats"].items():
+        size = old.mean.shape
+        for field, values in (
+            ("gamma", 2.0 ** rng.integers(-3, 0, size) * rng.choice((-1, 1), size)),
+            ("beta", rng.integers(0, 48, size) / 64),
+        ):
+            params[f"{name}_{field}"] = values.astype(np.float32)
+        mean = rng.integers(-4, 5, size) / 16
+        stats[name] = BatchStats(mean.astype(np.float32), np.full(size, one, np.float32))
+    return {"params": params, "batch_stats": stats}
+
+
+@pytest.mark.parametrize(
+    "name", ["vgg_tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in REST)]
+)
+def test_quantised_training_is_the_integers_where_every_factor_is_a_power_of_two(name):
+    """Not counted but equal: all codes and sums of the network as it is trained, ties included."""
+    spec = replace(small(name), quant=QUANTISERS["dorefa"])
+    bits, variables = random_bits(spec, 3), dyadic_variables(spec, 3)
+    graph, images = to_graph(spec, bits, variables), random_images(spec, 3)
+    expected = run(graph, images)
+    for node, values in flax_integers(spec, graph, bits, variables, images):
+        assert np.array_equal(values, expected[node]), (node, bits)
+        assert len(np.unique(values)) > 2, f"{node} does not vary"
 
 
 @pytest.mark.slow
@@ -142,10 +177,10 @@ def test_c_of_a_small_network(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.csim
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(len(FAMILIES)))
 @pytest.mark.parametrize("name", NETWORKS)
 def test_c_of_reduced_networks(name, seed, tmp_path):
-    spec = reduced(name)
+    spec = replace(reduced(name), quant=FAMILIES[seed])
     (design,) = random_designs(spec, seed, count=1)
     check_c(design, random_images(spec, seed).astype(int), tmp_path)
 
