@@ -16,6 +16,7 @@ from experiments import run_context
 from experiments.command_line import main
 from experiments.dacsdc import PROGRAM
 from mixq_jax.data import synthetic
+from mixq_jax.nets import detector
 
 BITS = ("--wbits", "444444444", "--abits", "844444444")
 
@@ -88,6 +89,25 @@ def test_smoke_run_ends_with_a_report(finished):
     assert {"lut", "bram18"} <= set(report["resources"])
     assert {"search", "train", "test", "export", "simulate"} <= set(report["seconds"])
     assert "jax" in report["versions"]
+
+
+@pytest.mark.slow
+@pytest.mark.csim
+@pytest.mark.parametrize("net", ["ultranet_bypass", "skynet", "skynet_k5"])
+def test_every_detector_goes_from_search_to_report(folder, net):
+    code, out, err = dacsdc(folder, "--preset", "smoke", "--net", net, "--out", net)
+    assert code == 0, err
+    assert out.strip() == f"report: {net}/report.html"
+    report = json.loads((folder / net / "report.json").read_text())
+    assert report["missing"] == []
+    assert report["network"]["name"] == detector(net, 48, 96, "ours", 4).name
+    assert list(report["bits"]) == report["network"]["layers"]
+    assert report["searched_bits"] == report["bits"]
+    assert report["csim"]["frames"] == 2
+    assert report["csim"]["mismatches"] == 0
+    assert all(0 <= score <= 1 for score in report["iou"].values())
+    assert 0 < report["resources"]["dsp"] <= report["device"]["dsp"]
+    assert (folder / net / "hls/src/top.cpp").exists()
 
 
 @pytest.mark.slow
@@ -253,7 +273,7 @@ def test_parser_messages_do_not_depend_on_the_terminal(tmp_path, monkeypatch, en
 def test_stage_without_its_predecessor(tmp_path):
     code, _, err = dacsdc(tmp_path, "train", "--preset", "smoke", "--out", "run")
     assert code == 2
-    assert "search/result.json is missing; run `python -m experiments.dacsdc search` first" in err
+    assert "search/result.json is missing; run `python -m experiments.dacsdc search --out" in err
 
 
 @pytest.fixture(scope="module")

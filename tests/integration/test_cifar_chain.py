@@ -14,7 +14,7 @@ import pytest
 from hw import ir_io
 from mixq_jax import evaluate, pretrained, torch_file
 from mixq_jax.bits import FloatBits, parse_bits
-from mixq_jax.data import cifar
+from mixq_jax.data import cifar, mnist
 from mixq_jax.export import to_graph
 from mixq_jax.nets import classifier, vgg, vgg_tiny
 from mixq_jax.nets.baselines import QUANTISERS
@@ -83,6 +83,46 @@ def test_smoke_run_ends_with_a_report(folder):
     assert (folder / "smoke/hls/src/top.cpp").exists()
 
 
+def test_a_residual_network_goes_from_search_to_report(folder):
+    out = run_cifar(folder, "--net", "resnet8", "--data", "set", "--out", "resnet8")
+    assert out.strip() == "report: resnet8/report.html"
+    check_end(read(folder / "resnet8/report.json"), "resnet8")
+
+
+def write_mnist(folder: Path) -> None:
+    """Write random digits as IDX files: every class has a level."""
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for split, count in (("train", 5 * TRAIN_IMAGES), ("test", TEST_IMAGES)):
+        images_name, labels_name = mnist.FILES[split]
+        labels = rng.integers(0, 10, count).astype(np.uint8)
+        levels = rng.integers(0, 60, (count, 28, 28)) + 20 * labels[:, None, None]
+        for name, values in ((images_name, levels.astype(np.uint8)), (labels_name, labels)):
+            sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
+            (folder / name).write_bytes(bytes((0, 0, 8, values.ndim)) + sizes + values.tobytes())
+
+
+def test_digits_go_from_search_to_report(folder):
+    write_mnist(folder / "digits")
+    out = run_cifar(folder, "--dataset", "mnist", "--data", "digits", "--out", "mnist")
+    assert out.strip() == "report: mnist/report.html"
+    report = read(folder / "mnist/report.json")
+    check_end(report, "vgg_tiny")
+    assert report["data"]["classes"] == list(mnist.CLASSES)
+    assert report["options"]["dataset"] == "mnist"
+
+
+def check_end(report: dict, net: str) -> None:
+    assert report["network"]["name"] == net
+    assert report["missing"] == []
+    assert list(report["bits"]) == report["network"]["layers"]
+    assert report["searched_bits"] == report["bits"]
+    assert report["csim"]["frames"] == 4
+    assert report["csim"]["mismatches"] == 0
+    assert all(0 <= score <= 1 for score in report["accuracy"].values())
+    assert 0 < report["resources"]["dsp"] <= report["device"]["dsp"]
+
+
 def smoke_spec() -> NetSpec:
     channels = tuple(count // 8 for count in vgg.CHANNELS)
     return vgg_tiny(32, QUANTISERS["mixq"], channels)
@@ -105,7 +145,7 @@ def test_a_checkpoint_is_taken_as_it_is(folder):
     )
     report = read(folder / "init/report.json")
     check_report(report)
-    assert report["missing"] == ["search"]
+    assert report["missing"] == []
     assert report["warm_start"] is False
     assert read(folder / "init/train/result.json")["steps"] == 0
     widths = [[int(w), int(a)] for w, a in zip(W_BITS, A_BITS, strict=True)]
@@ -128,12 +168,13 @@ def test_a_checkpoint_is_measured_as_it_is(folder):
     assert found["net"] == "vgg_tiny"
     assert found["quantiser"] == "mixq"
     assert found["frames"] == TEST_IMAGES
-    assert set(found["accuracy"]) == {"quant", "integer"}
+    assert set(found["accuracy"]) == {"quant", "integer", "csim"}
+    assert found["accuracy"]["csim"] == found["accuracy"]["integer"]
     assert abs(found["accuracy"]["quant"] - found["accuracy"]["integer"]) <= 1 / TEST_IMAGES
     assert found["codes_frames"] == 20
     assert 0 <= found["codes_differing"] < found["codes"] / 100
-    assert found["csim_frames"] == 16
-    assert found["csim_values"] == 16 * 10
+    assert found["csim_frames"] == TEST_IMAGES
+    assert found["csim_values"] == TEST_IMAGES * 10
     assert found["csim_mismatches"] == 0
 
 
