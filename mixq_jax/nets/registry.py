@@ -27,7 +27,7 @@ FLOAT_CLASSIFIERS = {"vgg_tiny": partial(vgg.vgg_tiny, pool_first=True)}
 
 
 def detector(name: str, height: int, width: int, quantiser: str = "ours", slim: int = 1) -> NetSpec:
-    """Return the network `name` of `NETS`, its hidden channels divided by `slim` (1, 2, 4).
+    """Return the network `name` of `NETS`, its hidden channels divided by `slim` (1 to 16).
 
     `quantiser`: one of `QUANTISERS`; the contest's teams also add up confidences as they come.
     """
