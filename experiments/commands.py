@@ -26,9 +26,7 @@ def command(kind: type[RunOptions], stage: str, out: Path, options: Mapping[str,
         default = None if field.name == "preset" and options.get("init") else field.default
         if field.name in left_out or value is None or value == default:
             continue
-        flag = field.name.replace("_", "-")
-        on_off = {True: f"--{flag}", False: f"--no-{flag}"}
-        words.append(
-            on_off[value] if isinstance(value, bool) else f"--{flag} {shlex.quote(str(value))}"
-        )
+        flag = f"--{field.name.replace('_', '-')}"
+        switch = isinstance(field.default, bool)  # whose default is False; others take a value
+        words.append(flag if switch else f"{flag} {shlex.quote(str(value))}")
     return " ".join(words)

@@ -43,7 +43,8 @@ def _card(
     make: Callable[[RunRecord, Mapping[str, Any]], Headline],
 ) -> Markup:
     result = record.result(stage)
-    shown = Headline("–", f"{stage} has not finished") if result is None else make(record, result)
+    reason = f"{stage} has not finished" if stage in record.missing else "the widths were given"
+    shown = Headline("–", reason) if result is None else make(record, result)
     label = label.format(score=WORDS[record.score_name].score)
     return tag(
         "div",

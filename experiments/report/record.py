@@ -117,8 +117,8 @@ class RunRecord:
         return self.run["score"]
 
 
-def read_run(out: Path, program: str = DetectionOptions.program) -> RunRecord:
-    """Read the folder of a run of `program`; a stage that is absent is left out.
+def read_run(out: Path, program: str | None = None) -> RunRecord:
+    """Read the folder of a run (of `program`, if given); a stage that is absent is left out.
 
     Raises ReportError for a missing run.json, for one of another program or of a float network, and
     for a file that is corrupt.
@@ -154,8 +154,9 @@ def _command(stage: str, out: Path, run: Mapping[str, Any]) -> str:
     return commands.command(OPTIONS[run["program"]], stage, out, options)
 
 
-def _read_card(out: Path, program: str) -> dict:
-    path, make = out / "run.json", commands.command(OPTIONS[program], "all", out, {})
+def _read_card(out: Path, program: str | None) -> dict:
+    maker = OPTIONS[program or DetectionOptions.program]
+    path, make = out / "run.json", commands.command(maker, "all", out, {})
     card = _read(path, _document, make)
     if card is None:
         raise ReportError(f"{path} is missing; run `{make}` first")
@@ -170,7 +171,7 @@ def _read_card(out: Path, program: str) -> dict:
                 f"{path} is corrupt ({key} is {card[key]!r}, not one of {', '.join(known)}); "
                 f"run `{make}` again"
             )
-    if card["program"] != program:
+    if program is not None and card["program"] != program:
         raise ReportError(
             f"--out {out}: is a run of another program; "
             f"run `{commands.command(OPTIONS[card['program']], 'report', out, {})}`"

@@ -4,15 +4,14 @@
 import os
 from pathlib import Path
 
-from experiments.detection_options import DetectionOptions
 from experiments.report.document import report_document
 from experiments.report.page import render
 from experiments.report.record import ReportError, read_run
 from experiments.run_folder import write_json
 
 
-def write_report(out: Path, program: str = DetectionOptions.program) -> Path:
-    """Report the run of `program` in folder `out`; return the path of the page.
+def write_report(out: Path, program: str | None = None) -> Path:
+    """Report the run (of `program`, if given) in folder `out`; return the path of the page.
 
     Stages that have not run are named in the report. Raises what `read_run` does, and ReportError
     for a folder that cannot be written.

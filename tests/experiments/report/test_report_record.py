@@ -3,6 +3,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from experiments.commands import command
 from experiments.dacsdc import PROGRAM
 from experiments.detection_options import DetectionOptions
 from experiments.report import ReportError
+from experiments.report.headlines import headlines
 from experiments.report.record import STAGES, read_run
 from tests.experiments import report_inputs as inputs
 
@@ -225,10 +227,15 @@ def test_commands_repeat_the_options_that_are_not_defaults():
         "tau_last": 0.5,
         "wbits": None,
     }
-    assert command(DetectionOptions, "train", Path("a b"), options) == (
+    line = command(DetectionOptions, "train", Path("a b"), options)
+    assert line == (
         "python -m experiments.dacsdc train --out 'a b' --preset smoke --data '/my data/dac' "
-        "--tau-last 0.5 --no-warm-start"
+        "--tau-last 0.5 --warm-start False"
     )
+    again = parse(PROGRAM, shlex.split(line)[3:])
+    assert {name: getattr(again, name) for name in options} == options | {
+        "data": Path("/my data/dac")
+    }
 
 
 def test_commands_leave_out_what_a_stage_does_not_take():
@@ -256,7 +263,11 @@ GIVEN = [
 def test_given_widths_miss_no_search(tmp_path, given):
     out = inputs.write_run(tmp_path, ("train",), steps=2)
     edit(out / "run.json", lambda card: card["options"].update(given))
-    assert read_run(out).missing == ("test", "export", "simulate")
+    record = read_run(out)
+    assert record.missing == ("test", "export", "simulate")
+    shown = str(headlines(record))
+    assert shown.count("the widths were given") == 1
+    assert "search has not finished" not in shown
 
 
 def test_commands_of_a_checkpoint_name_its_file(tmp_path):
