@@ -44,10 +44,9 @@ def test_random_networks_have_multipliers_of_both_signs_and_biases():
     spec = classifier("resnet8", 8, slim=8)
     variables = bench_networks.random_variables(spec, np.random.default_rng(0))
     graph = to_graph(spec, uniform_bits(spec, 2, 3), variables)
-    for node in graph.of_type(Requant):
-        signs = np.sign(np.asarray(node.mul))
-        assert {-1, 1} <= set(signs.ravel().tolist()), node.name
-        assert np.any(np.asarray(node.bias) != 0), node.name
+    signs = [np.sign(node.mul).tolist() for node in graph.of_type(Requant)]
+    assert {sign for row in signs for sign in row} == {-1, 1}
+    assert all(np.any(node.bias != 0) for node in graph.of_type(Requant))
     assert np.any(variables["params"][f"{spec.convs[-1].name}_bias"] != 0)
     assert (WIDTHS[0], WIDTHS[-1] + 1) == bench_networks.RANDOM_BITS
 

@@ -417,6 +417,7 @@ def test_the_test_compares_three_networks_and_shows_the_integer_one(tmp_path, te
     error = np.linspace(-0.125, 0.125, 32).std() / 32**0.5
     assert result == {
         "frames": 32,
+        "note": "",
         "score_name": "iou",
         "score": {"float": 0.75, "quant": 0.5, "integer": 0.25, "constant": 0.25},
         "score_error": dict.fromkeys(("float", "quant", "integer"), pytest.approx(error)),
