@@ -75,7 +75,7 @@ def differing(first, second) -> set[str]:
 
 
 def test_every_option_is_listed_here():
-    assert {*CHANGES, *BITS, "preset", "init", "json", "unquantised"} == {
+    assert {*CHANGES, *BITS, "preset", "init", "csim_frames", "json", "unquantised"} == {
         field.name for field in fields(DetectionOptions)
     }
 
